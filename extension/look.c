@@ -1,0 +1,428 @@
+/*-------------------------------------------------------------------------
+ *
+ * look.c
+ *		The detector that looks: finds what changed by looking at each table.
+ *
+ * An all-frozen heap tells by itself what happened to it.  Whoever changes a
+ * page, if only by locking a row, clears its bits in the visibility map; and
+ * whoever sets a bit there again stamps the map's page with an LSN.  So a heap
+ * is unchanged if it has the storage and the length that it had, its map says
+ * all-frozen everywhere, and no page of the map is newer than the clean LSN:
+ * the cost is one page for 32672 blocks.  Candidates of a changed heap are
+ * the blocks that are not all-frozen, and below a newer page of the map those
+ * with a newer LSN.
+ *
+ * An index has no map.  Beside a heap that shows no trace its pages cannot
+ * have changed by row, but maintenance may have: VACUUM moves GIN's pending
+ * entries and recycles btree pages, which shows in the metapage; it summarizes
+ * BRIN ranges, cleans up in SP-GiST and unlinks pages in GiST, which shows in
+ * the pages only.  Where the heap shows a trace, all pages of the index are
+ * looked at: candidates have a newer LSN, or say that they hold dead items.
+ * Those are set without WAL and without LSN by whoever meets an entry of a
+ * dead row, and the row may be one that the restore brings back.
+ *
+ * Unlogged relations, and those with other storage than the state page speaks
+ * of, give no hint; all of their pages are compared.
+ *
+ * Two passes use this.  The first decides whether a table has to be locked,
+ * and compares candidates with their images, so that a table that somebody
+ * changed and changed back, or that was restored last time, is not locked for
+ * nothing.  The second, under AccessExclusiveLock, collects the candidates.
+ *
+ * Locks: the first pass takes AccessShareLock, if it can be had at once, and
+ * releases it: it keeps the files from being dropped or cut while we look.  A
+ * table that somebody holds AccessExclusiveLock on counts as changed: it is
+ * about to be.  TOAST tables need a lock of their own, because autovacuum cuts
+ * them without their table's.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/gist.h"
+#include "access/hash.h"
+#include "access/nbtree.h"
+#include "catalog/pg_am.h"
+#include "miscadmin.h"
+#include "storage/bufmgr.h"
+#include "storage/lmgr.h"
+#include "storage/smgr.h"
+
+#include "testenv.h"
+
+/* One relation that is looked at. */
+typedef struct Look
+{
+	TestenvRestore *restore;
+	int			number;			/* of the entry */
+	const TestenvEntry *entry;
+	const TestenvTarget *target;
+	SMgrRelation reln;
+	BlockNumber nblocks;		/* of today */
+	BufferAccessStrategy strategy;
+	bool		collect;		/* second pass */
+	bool		touched;		/* heap: shows any trace of a change */
+	bool		map_differs;
+	bool		differs;		/* first pass: a page does */
+} Look;
+
+static void
+look_begin(Look *look, TestenvRestore *restore, int number, bool collect)
+{
+	memset(look, 0, sizeof(*look));
+	look->restore = restore;
+	look->number = number;
+	look->entry = &restore->dir->entries[number];
+	look->target = &restore->mapping->targets[number];
+	look->reln = smgropen(look->target->locator, INVALID_PROC_NUMBER);
+	look->nblocks = smgrnblocks(look->reln, MAIN_FORKNUM);
+	look->collect = collect;
+
+	/* a scan of all of a large relation must not empty shared buffers */
+	if (!look->target->trusted && look->nblocks > (BlockNumber) NBuffers / 4)
+		look->strategy = GetAccessStrategy(BAS_BULKREAD);
+}
+
+static Buffer
+look_read(Look *look, ForkNumber fork, BlockNumber block)
+{
+	Buffer		buffer;
+
+	buffer = ReadBufferWithoutRelcache(look->target->locator, fork, block,
+									   fork == MAIN_FORKNUM ? RBM_NORMAL : RBM_ZERO_ON_ERROR,
+									   look->strategy,
+									   look->entry->relpersistence == RELPERSISTENCE_PERMANENT);
+	LockBuffer(buffer, BUFFER_LOCK_SHARE);
+	return buffer;
+}
+
+/*
+ * Take note of a candidate: collect it, or compare it.  False ends the walk.
+ */
+static bool
+candidate(Look *look, BlockNumber block)
+{
+	TestenvRestore *restore = look->restore;
+	PGAlignedBlock image;
+	Buffer		buffer;
+
+	if (look->collect)
+	{
+		testenv_change_block(restore->changes, look->number, block);
+		return true;
+	}
+	CHECK_FOR_INTERRUPTS();
+	testenv_store_read(restore->store, look->entry->image + block, image.data,
+					   look->strategy);
+	buffer = look_read(look, MAIN_FORKNUM, block);
+	look->differs = !testenv_same_page(BufferGetPage(buffer), image.data,
+									   testenv_standard_pages(look->entry));
+	UnlockReleaseBuffer(buffer);
+	return !look->differs;
+}
+
+static bool
+is_newer(Look *look, Page page)
+{
+	return PageGetLSN(page) > look->restore->state.head.clean_lsn;
+}
+
+/*
+ * Walk the blocks below one page of the visibility map.  "map" is what the
+ * page says, two bits a block, or NULL if there is no such page.
+ */
+static bool
+walk_heap_range(Look *look, BlockNumber first, BlockNumber end,
+				const unsigned char *map, bool newer)
+{
+	BlockNumber block;
+
+	for (block = first; block < end; block++)
+	{
+		BlockNumber offset = block - first;
+		bool		frozen = map != NULL &&
+			((map[offset / 4] >> (2 * (offset % 4))) & VISIBILITYMAP_VALID_BITS) ==
+			VISIBILITYMAP_VALID_BITS;
+
+		if (look->target->trusted && frozen)
+		{
+			Buffer		buffer;
+			bool		skip;
+
+			if (!newer)
+				continue;
+			buffer = look_read(look, MAIN_FORKNUM, block);
+			skip = !is_newer(look, BufferGetPage(buffer));
+			UnlockReleaseBuffer(buffer);
+			if (skip)
+				continue;
+		}
+		look->touched = true;
+		if (!candidate(look, block))
+			return false;
+	}
+	return true;
+}
+
+/* Walk the candidates of a heap; false if a page differs (first pass). */
+static bool
+walk_heap(Look *look)
+{
+	BlockNumber wanted = look->entry->nblocks;
+	BlockNumber common = Min(wanted, look->nblocks);
+	BlockNumber nmaps = (wanted + TESTENV_HEAP_BLOCKS_PER_VM_PAGE - 1) /
+		TESTENV_HEAP_BLOCKS_PER_VM_PAGE;
+	BlockNumber have = smgrexists(look->reln, VISIBILITYMAP_FORKNUM) ?
+		smgrnblocks(look->reln, VISIBILITYMAP_FORKNUM) : 0;
+	BlockNumber vmblock;
+
+	/* an empty heap has no map to leave a trace in */
+	if (wanted == 0)
+		look->touched = true;
+
+	for (vmblock = 0; vmblock < nmaps; vmblock++)
+	{
+		BlockNumber first = vmblock * TESTENV_HEAP_BLOCKS_PER_VM_PAGE;
+		BlockNumber end = Min(common, first + TESTENV_HEAP_BLOCKS_PER_VM_PAGE);
+		PGAlignedBlock page;
+		PGAlignedBlock expected;
+		bool		newer = true;
+		bool		same = false;
+
+		if (vmblock < have)
+		{
+			Buffer		buffer = look_read(look, VISIBILITYMAP_FORKNUM, vmblock);
+
+			memcpy(page.data, BufferGetPage(buffer), BLCKSZ);
+			UnlockReleaseBuffer(buffer);
+			newer = is_newer(look, (Page) page.data);
+			testenv_vm_image(expected.data, wanted, vmblock);
+			same = memcmp(PageGetContents((Page) page.data),
+						  PageGetContents((Page) expected.data),
+						  BLCKSZ - MAXALIGN(SizeOfPageHeaderData)) == 0;
+		}
+		if (!same)
+			look->map_differs = true;
+		if (newer || !same)
+			look->touched = true;
+		if (same && !newer && look->target->trusted)
+			continue;
+		if (!walk_heap_range(look, first, end,
+							 vmblock < have ? (unsigned char *) PageGetContents((Page) page.data) : NULL,
+							 newer))
+			return false;
+	}
+	return true;
+}
+
+/* Does a page of an index say that it holds dead items, or cannot tell? */
+static bool
+may_hold_dead_items(Oid relam, Page page)
+{
+	if (PageIsNew(page))
+		return true;
+	switch (relam)
+	{
+		case BTREE_AM_OID:
+			return P_HAS_GARBAGE(BTPageGetOpaque(page));
+		case HASH_AM_OID:
+			return H_HAS_DEAD_TUPLES(HashPageGetOpaque(page));
+		case GIST_AM_OID:
+			return GistPageHasGarbage(page);
+		case GIN_AM_OID:
+		case BRIN_AM_OID:
+			return false;
+		case SPGIST_AM_OID:
+			return false;
+		default:
+			return true;
+	}
+}
+
+/* Can everything that maintenance does show in the metapage? */
+static bool
+metapage_tells(Oid relam)
+{
+	return relam == BTREE_AM_OID || relam == HASH_AM_OID || relam == GIN_AM_OID;
+}
+
+/*
+ * Walk the candidates of an index.  "deep": its heap shows a trace.
+ */
+static bool
+walk_index(Look *look, bool deep)
+{
+	BlockNumber common = Min(look->nblocks, look->entry->nblocks);
+	BlockNumber end = common;
+	BlockNumber block;
+
+	if (look->target->trusted && !deep && metapage_tells(look->entry->relam))
+		end = Min(1, common);
+
+	for (block = 0; block < end; block++)
+	{
+		if (look->target->trusted)
+		{
+			Buffer		buffer = look_read(look, MAIN_FORKNUM, block);
+			Page		page = BufferGetPage(buffer);
+			bool		skip = !is_newer(look, page) &&
+				!(deep && may_hold_dead_items(look->entry->relam, page));
+
+			/* SP-GiST's metapage caches where to insert, without WAL */
+			if (block == 0 && look->entry->relam == SPGIST_AM_OID)
+				skip = false;
+			UnlockReleaseBuffer(buffer);
+			if (skip)
+				continue;
+		}
+		if (!candidate(look, block))
+			return false;
+	}
+	return true;
+}
+
+/*
+ * Look at one heap with its indexes, entries first .. last.  True if anything
+ * differs.  The caller holds at least AccessShareLock.
+ */
+static bool
+heap_differs(TestenvRestore *restore, int first, int last)
+{
+	Look		heap;
+	int			i;
+
+	look_begin(&heap, restore, first, false);
+	if (heap.nblocks != heap.entry->nblocks || !walk_heap(&heap) || heap.map_differs)
+		return true;
+	if (!testenv_fsm_is_empty(heap.reln, &heap.target->locator,
+							  heap.entry->relpersistence == RELPERSISTENCE_PERMANENT))
+		testenv_change(restore->changes, first)->freespace = true;
+
+	for (i = first + 1; i <= last; i++)
+	{
+		Look		index;
+
+		if (!OidIsValid(restore->mapping->targets[i].relid))
+			continue;
+		look_begin(&index, restore, i, false);
+		if ((heap.touched || !index.target->trusted) && index.nblocks != index.entry->nblocks)
+			return true;
+		if (!walk_index(&index, heap.touched))
+			return true;
+	}
+	return false;
+}
+
+static int
+toast_entry(TestenvDirectory *dir, int entry)
+{
+	int			last = entry + dir->entries[entry].nchildren;
+	int			i;
+
+	for (i = entry + 1; i <= last; i++)
+		if (dir->entries[i].kind == TESTENV_TOAST)
+			return i;
+	return last + 1;
+}
+
+/*
+ * Has a table changed since the snapshot, its indexes and TOAST table
+ * included?  Takes and releases the locks it needs, unless the table is
+ * already locked by the restore.
+ */
+TestenvLook
+testenv_look_table(TestenvRestore *restore, int entry)
+{
+	TestenvDirectory *dir = restore->dir;
+	int			last = entry + dir->entries[entry].nchildren;
+	int			toast = toast_entry(dir, entry);
+	Oid			relid = restore->mapping->targets[entry].relid;
+	Oid			toastid = toast <= last ? restore->mapping->targets[toast].relid : InvalidOid;
+	TestenvLook result = TESTENV_CHANGED;
+
+	if (!ConditionalLockRelationOid(relid, AccessShareLock))
+		return TESTENV_CHANGED;
+	if (!testenv_mapping_is_current(restore->mapping))
+		result = TESTENV_STALE;
+	else if (!heap_differs(restore, entry, toast - 1))
+	{
+		if (!OidIsValid(toastid))
+			result = TESTENV_CLEAN;
+		else if (ConditionalLockRelationOid(toastid, AccessShareLock))
+		{
+			if (!testenv_mapping_is_current(restore->mapping))
+				result = TESTENV_STALE;
+			else if (!heap_differs(restore, toast, last))
+				result = TESTENV_CLEAN;
+			UnlockRelationOid(toastid, AccessShareLock);
+		}
+	}
+	UnlockRelationOid(relid, AccessShareLock);
+	return result;
+}
+
+/* The same for a sequence: it is one page. */
+TestenvLook
+testenv_look_sequence(TestenvRestore *restore, int entry)
+{
+	Oid			relid = restore->mapping->targets[entry].relid;
+	TestenvLook result = TESTENV_CHANGED;
+	Look		look;
+
+	if (!ConditionalLockRelationOid(relid, AccessShareLock))
+		return TESTENV_CHANGED;
+	if (!testenv_mapping_is_current(restore->mapping))
+		result = TESTENV_STALE;
+	else
+	{
+		look_begin(&look, restore, entry, false);
+		if (look.nblocks == look.entry->nblocks && candidate(&look, 0))
+			result = TESTENV_CLEAN;
+	}
+	UnlockRelationOid(relid, AccessShareLock);
+	return result;
+}
+
+static void
+collect_relation(TestenvRestore *restore, int entry, bool *touched)
+{
+	TestenvChange *change = testenv_change(restore->changes, entry);
+	Look		look;
+
+	look_begin(&look, restore, entry, true);
+	change->freespace = true;
+	if (!look.target->trusted)
+	{
+		change->all = true;
+		change->map = true;
+		*touched = true;
+		return;
+	}
+	if (look.entry->kind == TESTENV_INDEX)
+	{
+		(void) walk_index(&look, *touched);
+		return;
+	}
+	(void) walk_heap(&look);
+	change->map = look.map_differs;
+	*touched = look.touched || look.nblocks != look.entry->nblocks;
+}
+
+/*
+ * Collect the candidates of a table that is locked, and of all that belongs to
+ * it.
+ */
+void
+testenv_look_blocks(TestenvRestore *restore, int entry)
+{
+	int			last = entry + restore->dir->entries[entry].nchildren;
+	bool		touched = false;
+	int			i;
+
+	for (i = entry; i <= last; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (OidIsValid(restore->mapping->targets[i].relid))
+			collect_relation(restore, i, &touched);
+	}
+}

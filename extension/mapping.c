@@ -1,0 +1,306 @@
+/*-------------------------------------------------------------------------
+ *
+ * mapping.c
+ *		Which relation of today is which entry of a snapshot.
+ *
+ * Tables and sequences are found by OID.  Their TOAST tables are taken from
+ * the table as it is now, because VACUUM FULL, CLUSTER and REFRESH can give a
+ * table another one; indexes by OID, else by fingerprint, because REINDEX
+ * CONCURRENTLY makes new ones.  What cannot be found, or is no longer laid out
+ * as the pages of the snapshot are, is a problem: the restore is refused
+ * before anything is touched.
+ *
+ * The mapping is kept as long as the view of the catalogs (catalog.c) that it
+ * was made from, since in a run of tests neither changes.
+ *
+ * Locks: none.  What is found here is reliable for a relation once it is
+ * locked and the mapping asked for again (see restore.c).
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_class.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+
+#include "testenv.h"
+
+static TestenvMapping *cached_mapping = NULL;
+
+static void
+set_target(TestenvTarget *target, const TestenvCatalogRel *rel)
+{
+	target->relid = rel->relid;
+	target->locator.spcOid = OidIsValid(rel->reltablespace) ?
+		rel->reltablespace : MyDatabaseTableSpace;
+	target->locator.dbOid = MyDatabaseId;
+	target->locator.relNumber = rel->relfilenumber;
+}
+
+static void pg_attribute_printf(2, 3)
+add_problem(TestenvMapping *mapping, const char *format,...)
+{
+	StringInfoData line;
+
+	initStringInfo(&line);
+	for (;;)
+	{
+		va_list		args;
+		int			needed;
+
+		va_start(args, format);
+		needed = appendStringInfoVA(&line, format, args);
+		va_end(args);
+		if (needed == 0)
+			break;
+		enlargeStringInfo(&line, needed);
+	}
+	mapping->problems = lappend(mapping->problems, line.data);
+}
+
+static void
+add_new_index(TestenvMapping *mapping, const TestenvCatalogIndex *index)
+{
+	Size		size = sizeof(TestenvCatalogIndex) * (mapping->nnew_indexes + 1);
+
+	mapping->new_indexes = mapping->new_indexes ?
+		repalloc(mapping->new_indexes, size) : palloc(size);
+	mapping->new_indexes[mapping->nnew_indexes++] = *index;
+}
+
+/*
+ * Find today's indexes of one heap (a table or its TOAST table) among the
+ * entries first .. first + n - 1.  With n = 0 all of them are new.
+ */
+static void
+map_indexes(TestenvMapping *mapping, TestenvCatalog *catalog,
+			TestenvDirectory *dir, Oid tableid, int first, int n)
+{
+	int			start = testenv_catalog_first_index(catalog, tableid);
+	int			end = start;
+	bool	   *taken;
+	int			i;
+	int			k;
+
+	while (end < catalog->nindexes && catalog->indexes[end].tableid == tableid)
+		end++;
+	taken = palloc0(sizeof(bool) * (end - start + 1));
+
+	for (i = first; i < first + n; i++)
+	{
+		for (k = start; k < end; k++)
+		{
+			if (catalog->indexes[k].indexid == dir->entries[i].relid)
+			{
+				set_target(&mapping->targets[i],
+						   testenv_catalog_rel(catalog, catalog->indexes[k].indexid));
+				taken[k - start] = true;
+				break;
+			}
+		}
+	}
+
+	for (i = first; i < first + n; i++)
+	{
+		if (OidIsValid(mapping->targets[i].relid))
+			continue;
+		for (k = start; k < end; k++)
+		{
+			Oid			indexid = catalog->indexes[k].indexid;
+
+			if (!taken[k - start] &&
+				testenv_index_fingerprint(indexid) == dir->entries[i].fingerprint)
+			{
+				set_target(&mapping->targets[i], testenv_catalog_rel(catalog, indexid));
+				taken[k - start] = true;
+				break;
+			}
+		}
+		if (!OidIsValid(mapping->targets[i].relid))
+			mapping->lost_indexes = lappend(mapping->lost_indexes,
+											pstrdup(dir->names + dir->entries[i].name));
+	}
+
+	for (k = start; k < end; k++)
+		if (!taken[k - start])
+			add_new_index(mapping, &catalog->indexes[k]);
+	pfree(taken);
+}
+
+/* Map a table with its indexes, TOAST table and the TOAST table's indexes. */
+static void
+map_table(TestenvMapping *mapping, TestenvCatalog *catalog,
+		  TestenvDirectory *dir, int entry)
+{
+	const TestenvEntry *table = &dir->entries[entry];
+	const TestenvCatalogRel *rel = testenv_catalog_rel(catalog, table->relid);
+	const TestenvCatalogRel *toast_rel;
+	int			last = entry + table->nchildren;
+	int			toast = entry + 1;
+
+	while (toast <= last && dir->entries[toast].kind != TESTENV_TOAST)
+		toast++;
+
+	if (rel == NULL)
+	{
+		add_problem(mapping, "%s was dropped", dir->names + table->name);
+		return;
+	}
+	if (rel->fingerprint != table->fingerprint ||
+		rel->relpersistence != table->relpersistence ||
+		rel->relam != table->relam)
+	{
+		add_problem(mapping, "%s has other columns, or is kept otherwise",
+					testenv_relation_name(rel->relid));
+		return;
+	}
+	set_target(&mapping->targets[entry], rel);
+	map_indexes(mapping, catalog, dir, rel->relid, entry + 1, toast - entry - 1);
+
+	toast_rel = OidIsValid(rel->toastrelid) ?
+		testenv_catalog_rel(catalog, rel->toastrelid) : NULL;
+	if ((toast_rel != NULL) != (toast <= last))
+	{
+		add_problem(mapping, "%s has %s TOAST table",
+					testenv_relation_name(rel->relid),
+					toast_rel != NULL ? "got a" : "lost its");
+		return;
+	}
+	if (toast_rel != NULL)
+	{
+		set_target(&mapping->targets[toast], toast_rel);
+		map_indexes(mapping, catalog, dir, toast_rel->relid, toast + 1, last - toast);
+	}
+}
+
+static void
+map_sequence(TestenvMapping *mapping, TestenvCatalog *catalog,
+			 TestenvDirectory *dir, int entry)
+{
+	const TestenvEntry *sequence = &dir->entries[entry];
+	const TestenvCatalogRel *rel = testenv_catalog_rel(catalog, sequence->relid);
+
+	if (rel == NULL)
+		add_problem(mapping, "%s was dropped", dir->names + sequence->name);
+	else if (rel->fingerprint != sequence->fingerprint ||
+			 rel->relpersistence != sequence->relpersistence)
+		add_problem(mapping, "%s is defined otherwise",
+					testenv_relation_name(rel->relid));
+	else
+		set_target(&mapping->targets[entry], rel);
+}
+
+/* Tables of today that the snapshot does not know. */
+static void
+find_new_tables(TestenvMapping *mapping, TestenvCatalog *catalog,
+				TestenvDirectory *dir)
+{
+	uint32		entry = 0;
+	int			i;
+
+	/* both are in the order of OIDs */
+	for (i = 0; i < catalog->nrels; i++)
+	{
+		const TestenvCatalogRel *rel = &catalog->rels[i];
+		Size		size = sizeof(Oid) * (mapping->nnew_tables + 1);
+
+		if (!testenv_catalog_is_table(rel))
+			continue;
+		while (entry < dir->header.nentries && dir->entries[entry].relid < rel->relid)
+			entry += 1 + dir->entries[entry].nchildren;
+		if (entry < dir->header.nentries && dir->entries[entry].relid == rel->relid)
+			continue;
+		mapping->new_tables = mapping->new_tables ?
+			repalloc(mapping->new_tables, size) : palloc(size);
+		mapping->new_tables[mapping->nnew_tables++] = rel->relid;
+	}
+}
+
+/*
+ * Are the pages of this relation those that the state page speaks of?  Unlogged
+ * relations' never are: nothing in them tells when they changed.
+ */
+static void
+mark_trusted(TestenvMapping *mapping, const TestenvDirectory *dir,
+			 const TestenvState *state)
+{
+	bool		speaks = testenv_state_speaks_of(state, dir);
+	uint32		i;
+
+	for (i = 0; i < dir->header.nentries; i++)
+		mapping->targets[i].trusted = speaks &&
+			dir->entries[i].relpersistence == RELPERSISTENCE_PERMANENT &&
+			mapping->targets[i].locator.relNumber == dir->entries[i].relfilenumber;
+	if (!speaks)
+		return;
+	for (i = 0; i < state->head.noverrides; i++)
+	{
+		const TestenvOverride *override = &state->overrides[i];
+
+		if (override->entry < dir->header.nentries &&
+			dir->entries[override->entry].relpersistence == RELPERSISTENCE_PERMANENT)
+			mapping->targets[override->entry].trusted =
+				mapping->targets[override->entry].locator.relNumber == override->relfilenumber;
+	}
+}
+
+/*
+ * Have the catalogs changed since the mapping was made?  The caller has read
+ * the invalidation messages, for instance by taking a lock.
+ */
+bool
+testenv_mapping_is_current(const TestenvMapping *mapping)
+{
+	return testenv_catalog_is_current(mapping->generation);
+}
+
+/*
+ * The mapping of a snapshot, made anew if the catalogs have changed.  It stays
+ * valid until the next call.
+ */
+TestenvMapping *
+testenv_mapping(TestenvDirectory *dir, const TestenvState *state)
+{
+	TestenvCatalog *catalog = testenv_catalog();
+	TestenvMapping *mapping = cached_mapping;
+	MemoryContext context;
+	MemoryContext old;
+	uint32		i;
+
+	if (mapping == NULL || mapping->generation != catalog->generation ||
+		mapping->storeid != dir->storeid || mapping->id != dir->header.id)
+	{
+		if (mapping != NULL)
+		{
+			cached_mapping = NULL;
+			MemoryContextDelete(mapping->context);
+		}
+		context = AllocSetContextCreate(CurrentMemoryContext, "testenv mapping",
+										ALLOCSET_DEFAULT_SIZES);
+		old = MemoryContextSwitchTo(context);
+		mapping = palloc0(sizeof(TestenvMapping));
+		mapping->context = context;
+		mapping->generation = catalog->generation;
+		mapping->storeid = dir->storeid;
+		mapping->id = dir->header.id;
+		mapping->targets = MemoryContextAllocExtended(context,
+													  sizeof(TestenvTarget) * (Size) (dir->header.nentries + 1),
+													  MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+		for (i = 0; i < dir->header.nentries; i += 1 + dir->entries[i].nchildren)
+		{
+			if (dir->entries[i].kind == TESTENV_SEQUENCE)
+				map_sequence(mapping, catalog, dir, i);
+			else
+				map_table(mapping, catalog, dir, i);
+		}
+		find_new_tables(mapping, catalog, dir);
+		MemoryContextSwitchTo(old);
+		MemoryContextSetParent(context, CacheMemoryContext);
+		cached_mapping = mapping;
+	}
+	mark_trusted(mapping, dir, state);
+	return mapping;
+}

@@ -1,0 +1,453 @@
+/*-------------------------------------------------------------------------
+ *
+ * page.c
+ *		The page writer: pages compared, overwritten, appended, and the maps.
+ *
+ * Everything that testenv writes into a relation of the user goes through
+ * here, except for cuts (putback.c) and sequences' new files (sequence.c).
+ * Every page is decided about first; then one short critical section changes
+ * up to TESTENV_BATCH buffers, marks them dirty, logs them as full-page images
+ * in one record and sets their LSNs.  Full-page images are the only kind of
+ * record that can say "this page is now that one" for every access method, and
+ * that every standby and every crash recovery knows.
+ *
+ * A relation that grows back is extended with empty pages first (putback.c):
+ * a heap, and every index access method, takes a zeroed page for one that has
+ * not been used yet, so running out of disk then has changed nothing.  Blocks
+ * that did not exist before, and that nobody else can have read since, because
+ * the caller holds AccessExclusiveLock, need not go through shared buffers.
+ *
+ * Locks: the caller holds AccessExclusiveLock on the table.  Content locks of
+ * one batch are taken in block order and held for the critical section only;
+ * no page is read from disk under them.
+ *
+ * The visibility map is never copied: of an all-frozen heap it is a function
+ * of the number of blocks.  Pages of it are logged whole, since their
+ * pd_lower calls everything a hole.  The free space map is put back to empty:
+ * that is also what a snapshot leaves behind (freeze.c), so the next rows go
+ * to the same places.  Like the server, we do not log it.
+ *
+ * Not protected against: somebody who writes to a relation without a lock.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/brin_page.h"
+#include "access/htup_details.h"
+#include "access/nbtree.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "access/xlog_internal.h"
+#include "access/xloginsert.h"
+#include "catalog/pg_am.h"
+#include "catalog/pg_control.h"
+#include "miscadmin.h"
+#include "storage/bufmgr.h"
+#include "storage/freespace.h"
+#include "storage/fsm_internals.h"
+#include "storage/proc.h"
+#include "storage/smgr.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+
+#include "testenv.h"
+
+/* pd_lsn and pd_checksum come first in a page and tell where it lies, not what it says */
+#define PAGE_CONTENT_OFFSET offsetof(PageHeaderData, pd_flags)
+
+/*
+ * Are the pages of this relation laid out with a hole between pd_lower and
+ * pd_upper that a full-page image may leave out?  For GIN, GiST, SP-GiST, BRIN
+ * and access methods of others we do not rely on it.
+ */
+bool
+testenv_standard_pages(const TestenvEntry *entry)
+{
+	return entry->kind != TESTENV_INDEX ||
+		entry->relam == BTREE_AM_OID || entry->relam == HASH_AM_OID;
+}
+
+/*
+ * Are two pages equal, but for LSN and checksum, and but for the hole of a
+ * standard page, which a replayed full-page image leaves zeroed?
+ */
+bool
+testenv_same_page(const char *a, const char *b, bool standard)
+{
+	const PageHeaderData *pa = (const PageHeaderData *) a;
+	const PageHeaderData *pb = (const PageHeaderData *) b;
+
+	if (standard &&
+		pa->pd_lower == pb->pd_lower && pa->pd_upper == pb->pd_upper &&
+		pa->pd_lower >= SizeOfPageHeaderData &&
+		pa->pd_lower <= pa->pd_upper && pa->pd_upper <= BLCKSZ)
+		return memcmp(a + PAGE_CONTENT_OFFSET, b + PAGE_CONTENT_OFFSET,
+					  pa->pd_lower - PAGE_CONTENT_OFFSET) == 0 &&
+			memcmp(a + pa->pd_upper, b + pa->pd_upper, BLCKSZ - pa->pd_upper) == 0;
+
+	return memcmp(a + PAGE_CONTENT_OFFSET, b + PAGE_CONTENT_OFFSET,
+				  BLCKSZ - PAGE_CONTENT_OFFSET) == 0;
+}
+
+/* Clear what PostgreSQL sets without WAL and what changes no answer. */
+static void
+mask_neutral_hints(char *page, const TestenvEntry *entry)
+{
+	PageHeader	header = (PageHeader) page;
+
+	if (PageIsNew((Page) page))
+		return;
+	header->pd_prune_xid = InvalidTransactionId;
+	header->pd_flags &= ~(PD_PAGE_FULL | PD_HAS_FREE_LINES);
+
+	if (entry->kind == TESTENV_HEAP || entry->kind == TESTENV_TOAST)
+	{
+		OffsetNumber max = PageGetMaxOffsetNumber((Page) page);
+		OffsetNumber offset;
+
+		for (offset = FirstOffsetNumber; offset <= max; offset++)
+		{
+			ItemId		item = PageGetItemId((Page) page, offset);
+			HeapTupleHeader tuple;
+
+			if (!ItemIdIsNormal(item))
+				continue;
+			tuple = (HeapTupleHeader) PageGetItem((Page) page, item);
+			if (!(tuple->t_infomask & HEAP_XMAX_COMMITTED))
+				tuple->t_infomask |= HEAP_XMAX_INVALID;
+		}
+	}
+	else if (entry->relam == BTREE_AM_OID &&
+			 PageGetSpecialSize((Page) page) == MAXALIGN(sizeof(BTPageOpaqueData)))
+	{
+		BTPageOpaque opaque = (BTPageOpaque) PageGetSpecialPointer((Page) page);
+
+		opaque->btpo_cycleid = 0;
+		opaque->btpo_flags &= ~(BTP_HAS_GARBAGE | BTP_SPLIT_END);
+	}
+}
+
+/*
+ * Do two pages say the same?  Weaker than testenv_same_page(): hint bits that
+ * were set before the snapshot and lost in a crash are no difference.  Dead
+ * index entries are: they hide rows.
+ */
+bool
+testenv_same_meaning(const char *a, const char *b, const TestenvEntry *entry)
+{
+	PGAlignedBlock x;
+	PGAlignedBlock y;
+
+	if (testenv_same_page(a, b, testenv_standard_pages(entry)))
+		return true;
+	memcpy(x.data, a, BLCKSZ);
+	memcpy(y.data, b, BLCKSZ);
+	mask_neutral_hints(x.data, entry);
+	mask_neutral_hints(y.data, entry);
+	return testenv_same_page(x.data, y.data, testenv_standard_pages(entry));
+}
+
+/*
+ * Page vmblock of the visibility map of a heap of nblocks all-frozen blocks.
+ */
+void
+testenv_vm_image(char *page, BlockNumber nblocks, BlockNumber vmblock)
+{
+	BlockNumber first = vmblock * TESTENV_HEAP_BLOCKS_PER_VM_PAGE;
+	BlockNumber n = nblocks > first ? nblocks - first : 0;
+	unsigned char *map;
+
+	n = Min(n, TESTENV_HEAP_BLOCKS_PER_VM_PAGE);
+	PageInit((Page) page, BLCKSZ, 0);
+	map = (unsigned char *) PageGetContents((Page) page);
+	memset(map, 0xff, n / 4);
+	if (n % 4 != 0)
+		map[n / 4] = (1 << (2 * (n % 4))) - 1;
+}
+
+/*
+ * The two forms of a WAL position: where a record ended, and where the next
+ * one starts.  They differ at page boundaries, by the page's header.
+ * GetXLogInsertRecPtr() gives the second; XLogFlush() and XactLastRecEnd take
+ * the first.
+ */
+XLogRecPtr
+testenv_lsn_end(XLogRecPtr lsn)
+{
+	if (XLogSegmentOffset(lsn, wal_segment_size) == SizeOfXLogLongPHD)
+		return lsn - SizeOfXLogLongPHD;
+	if (lsn % XLOG_BLCKSZ == SizeOfXLogShortPHD)
+		return lsn - SizeOfXLogShortPHD;
+	return lsn;
+}
+
+XLogRecPtr
+testenv_lsn_start(XLogRecPtr lsn)
+{
+	if (XLogSegmentOffset(lsn, wal_segment_size) == 0)
+		return lsn + SizeOfXLogLongPHD;
+	if (lsn % XLOG_BLCKSZ == 0)
+		return lsn + SizeOfXLogShortPHD;
+	return lsn;
+}
+
+/*
+ * Follow which WAL is our own.  As long as each of our records starts where the
+ * one before ended, nobody else has written anything since, and the clean LSN
+ * may move past all of it.
+ */
+void
+testenv_own_wal_start(TestenvOwnWal *wal)
+{
+	wal->last = ProcLastRecPtr;
+	wal->end = GetXLogInsertRecPtr();
+	wal->contiguous = true;
+}
+
+void
+testenv_own_wal_note(TestenvOwnWal *wal)
+{
+	if (wal == NULL || wal->last == ProcLastRecPtr)
+		return;
+	wal->last = ProcLastRecPtr;
+	if (wal->contiguous && ProcLastRecPtr == wal->end)
+		wal->end = testenv_lsn_start(XactLastRecEnd);
+	else
+		wal->contiguous = false;
+}
+
+/* A batch of pages of one relation's main fork. */
+void
+testenv_batch_begin(TestenvPageBatch *batch, Relation rel, TestenvOwnWal *wal,
+					bool standard)
+{
+	char	   *raw = palloc(TESTENV_BATCH * BLCKSZ + TESTENV_IO_ALIGN);
+
+	memset(batch, 0, sizeof(*batch));
+	batch->rel = rel;
+	batch->wal = wal;
+	batch->standard = standard;
+	/* each page of a batch is pinned, and shared buffers can be few */
+	batch->limit = Max(1, Min(TESTENV_BATCH, NBuffers / 8));
+	batch->images = (char *) TYPEALIGN(TESTENV_IO_ALIGN, raw);
+}
+
+bool
+testenv_batch_full(const TestenvPageBatch *batch)
+{
+	return batch->npages >= batch->limit;
+}
+
+/* Room for the image of one more block; the caller fills it. */
+char *
+testenv_batch_add(TestenvPageBatch *batch, BlockNumber block)
+{
+	Assert(!testenv_batch_full(batch));
+	batch->blocks[batch->npages] = block;
+	return batch->images + (Size) batch->npages++ * BLCKSZ;
+}
+
+/*
+ * Overwrite the blocks of the batch, as far as they differ, through shared
+ * buffers.
+ */
+void
+testenv_batch_flush(TestenvPageBatch *batch)
+{
+	Relation	rel = batch->rel;
+	Buffer		buffers[TESTENV_BATCH];
+	char	   *images[TESTENV_BATCH];
+	int			nbuffers = 0;
+	int			i;
+
+	for (i = 0; i < batch->npages; i++)
+	{
+		char	   *image = batch->images + (Size) i * BLCKSZ;
+		Buffer		buffer;
+		bool		same;
+
+		buffer = ReadBufferExtended(rel, MAIN_FORKNUM, batch->blocks[i],
+									RBM_NORMAL, NULL);
+		LockBuffer(buffer, BUFFER_LOCK_SHARE);
+		same = testenv_same_page(BufferGetPage(buffer), image, batch->standard);
+		LockBuffer(buffer, BUFFER_LOCK_UNLOCK);
+		if (same)
+		{
+			ReleaseBuffer(buffer);
+			continue;
+		}
+		if (batch->blocks[i] == 0)
+			batch->first_block = true;
+		buffers[nbuffers] = buffer;
+		images[nbuffers++] = image;
+	}
+	batch->npages = 0;
+	if (nbuffers == 0)
+		return;
+
+	if (nbuffers > XLR_NORMAL_MAX_BLOCK_ID + 1)
+		XLogEnsureRecordSpace(nbuffers - 1, 0);
+	for (i = 0; i < nbuffers; i++)
+		LockBuffer(buffers[i], BUFFER_LOCK_EXCLUSIVE);
+
+	START_CRIT_SECTION();
+
+	for (i = 0; i < nbuffers; i++)
+	{
+		memcpy(BufferGetPage(buffers[i]), images[i], BLCKSZ);
+		MarkBufferDirty(buffers[i]);
+	}
+
+	if (RelationNeedsWAL(rel))
+	{
+		XLogRecPtr	recptr;
+
+		XLogBeginInsert();
+		for (i = 0; i < nbuffers; i++)
+			XLogRegisterBuffer(i, buffers[i],
+							   REGBUF_FORCE_IMAGE |
+							   (batch->standard ? REGBUF_STANDARD : 0));
+		recptr = XLogInsert(RM_XLOG_ID, XLOG_FPI);
+		for (i = 0; i < nbuffers; i++)
+		{
+			Page		page = BufferGetPage(buffers[i]);
+
+			/* an LSN would make an uninitialised page look like a broken one */
+			if (!PageIsNew(page))
+				PageSetLSN(page, recptr);
+		}
+	}
+
+	END_CRIT_SECTION();
+
+	if (RelationNeedsWAL(rel))
+		testenv_own_wal_note(batch->wal);
+	for (i = 0; i < nbuffers; i++)
+		UnlockReleaseBuffer(buffers[i]);
+	batch->nwritten += nbuffers;
+}
+
+/*
+ * Write the blocks of the batch past shared buffers: consecutive blocks that
+ * did not exist when the relation was locked.  With "extend" they do not exist
+ * yet; otherwise they were added as empty pages.
+ *
+ * DELAY_CHKPT_START keeps a checkpoint from placing its redo point between the
+ * record and the write whose fsync it would then not know of.  It is cleared
+ * on error by the end of the transaction.
+ */
+void
+testenv_batch_write(TestenvPageBatch *batch, bool extend)
+{
+	Relation	rel = batch->rel;
+	SMgrRelation reln = RelationGetSmgr(rel);
+	Page		pages[TESTENV_BATCH];
+	bool		needs_wal = RelationNeedsWAL(rel);
+	bool		skip_fsync = rel->rd_rel->relpersistence == RELPERSISTENCE_PERMANENT &&
+		!needs_wal;
+	int			i;
+
+	if (batch->npages == 0)
+		return;
+	if (batch->blocks[0] == 0)
+		batch->first_block = true;
+	for (i = 0; i < batch->npages; i++)
+		pages[i] = (Page) (batch->images + (Size) i * BLCKSZ);
+
+	Assert((MyProc->delayChkptFlags & DELAY_CHKPT_START) == 0);
+	MyProc->delayChkptFlags |= DELAY_CHKPT_START;
+	if (needs_wal)
+	{
+		log_newpages(&rel->rd_locator, MAIN_FORKNUM, batch->npages,
+					 batch->blocks, pages, batch->standard);
+		testenv_own_wal_note(batch->wal);
+	}
+	for (i = 0; i < batch->npages; i++)
+	{
+		PageSetChecksumInplace(pages[i], batch->blocks[i]);
+		if (extend)
+			smgrextend(reln, MAIN_FORKNUM, batch->blocks[i],
+					   (char *) pages[i], skip_fsync);
+		else
+			smgrwrite(reln, MAIN_FORKNUM, batch->blocks[i],
+					  (char *) pages[i], skip_fsync);
+	}
+	MyProc->delayChkptFlags &= ~DELAY_CHKPT_START;
+
+	batch->nwritten += batch->npages;
+	batch->npages = 0;
+}
+
+void
+testenv_batch_end(TestenvPageBatch *batch)
+{
+	Assert(batch->npages == 0);
+	batch->images = NULL;		/* goes with the scratch context */
+}
+
+/*
+ * Is a free space map empty?  True as well where there is none.
+ */
+bool
+testenv_fsm_is_empty(SMgrRelation reln, const RelFileLocator *locator,
+					 bool permanent)
+{
+	BlockNumber nblocks;
+	BlockNumber block;
+
+	if (!smgrexists(reln, FSM_FORKNUM))
+		return true;
+	nblocks = smgrnblocks(reln, FSM_FORKNUM);
+	for (block = 0; block < nblocks; block++)
+	{
+		Buffer		buffer;
+		Page		page;
+		bool		empty;
+
+		buffer = ReadBufferWithoutRelcache(*locator, FSM_FORKNUM, block,
+										   RBM_ZERO_ON_ERROR, NULL, permanent);
+		LockBuffer(buffer, BUFFER_LOCK_SHARE);
+		page = BufferGetPage(buffer);
+		empty = PageIsNew(page) ||
+			(((FSMPage) PageGetContents(page))->fp_nodes[0] == 0 &&
+			 ((FSMPage) PageGetContents(page))->fp_next_slot == 0);
+		UnlockReleaseBuffer(buffer);
+		if (!empty)
+			return false;
+	}
+	return true;
+}
+
+/*
+ * Empty the free space map of a relation, in place and without WAL, as the
+ * server maintains it.
+ */
+void
+testenv_empty_fsm(Relation rel)
+{
+	SMgrRelation reln = RelationGetSmgr(rel);
+	BlockNumber nblocks;
+	BlockNumber block;
+
+	if (!smgrexists(reln, FSM_FORKNUM))
+		return;
+	nblocks = smgrnblocks(reln, FSM_FORKNUM);
+	for (block = 0; block < nblocks; block++)
+	{
+		Buffer		buffer;
+		Page		page;
+
+		buffer = ReadBufferExtended(rel, FSM_FORKNUM, block,
+									RBM_ZERO_ON_ERROR, NULL);
+		LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
+		page = BufferGetPage(buffer);
+		if (!PageIsNew(page))
+		{
+			memset(PageGetContents(page), 0,
+				   BLCKSZ - MAXALIGN(SizeOfPageHeaderData));
+			MarkBufferDirtyHint(buffer, false);
+		}
+		UnlockReleaseBuffer(buffer);
+	}
+}

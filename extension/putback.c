@@ -1,0 +1,347 @@
+/*-------------------------------------------------------------------------
+ *
+ * putback.c
+ *		Puts the relations of a locked table back to their images.
+ *
+ * Works off the set of changes, in steps that the caller (restore.c) runs for
+ * all tables before the next: grow the files, which alone can run out of disk;
+ * pages; cuts; then maps, caches and statistics.  Up to the first page a
+ * restore may fail and has changed nothing that anybody can see: an appended
+ * empty page means nothing to any access method.
+ *
+ * Other sessions keep copies: of the metapages of btree, hash and SP-GiST
+ * indexes in their relation caches, of the block where they inserted last in
+ * their storage manager's.  Both are told at once and not at commit, because a
+ * ROLLBACK of the restore's transaction would lose the message and not the
+ * restore.  Standbys are told through WAL.
+ *
+ * The statistics are told that the table has its old number of rows and none
+ * dead, so that autovacuum does not chase a table that is fine.
+ *
+ * Locks: the caller holds AccessExclusiveLock on the table and its TOAST table,
+ * and has locked every index that somebody can write without those.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/relation.h"
+#include "access/table.h"
+#include "access/visibilitymap.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "access/xloginsert.h"
+#include "catalog/heap.h"
+#include "catalog/index.h"
+#include "catalog/pg_am.h"
+#include "catalog/pg_control.h"
+#include "catalog/storage.h"
+#include "commands/matview.h"
+#include "miscadmin.h"
+#include "nodes/execnodes.h"
+#include "pgstat.h"
+#include "storage/bufmgr.h"
+#include "storage/predicate.h"
+#include "storage/sinval.h"
+#include "storage/smgr.h"
+#include "storage/standby.h"
+#include "utils/inval.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+
+#include "testenv.h"
+
+/* What a step does with one relation. */
+typedef void (*PutbackStep) (TestenvRestore *restore, Relation rel,
+							 const TestenvEntry *entry, TestenvChange *change);
+
+/* Run a step for a table and everything that belongs to it. */
+static void
+for_each_relation(TestenvRestore *restore, int entry, PutbackStep step)
+{
+	int			last = entry + restore->dir->entries[entry].nchildren;
+	int			i;
+
+	for (i = entry; i <= last; i++)
+	{
+		TestenvChange *change = restore->changes->by_entry[i];
+		Oid			relid = restore->mapping->targets[i].relid;
+		MemoryContext old;
+		Relation	rel;
+
+		if (change == NULL || !OidIsValid(relid))
+			continue;
+		old = MemoryContextSwitchTo(restore->scratch);
+		rel = relation_open(relid, AccessShareLock);
+		step(restore, rel, &restore->dir->entries[i], change);
+		relation_close(rel, NoLock);
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(restore->scratch);
+	}
+}
+
+/* Append empty pages, so that whatever comes later cannot run out of disk. */
+static void
+grow_relation(TestenvRestore *restore, Relation rel, const TestenvEntry *entry,
+			  TestenvChange *change)
+{
+	SMgrRelation reln = RelationGetSmgr(rel);
+
+	change->length = RelationGetNumberOfBlocks(rel);
+	if (change->length < entry->nblocks)
+	{
+#ifdef TESTENV_NO_ZEROEXTEND
+		PGAlignedBlock zero;
+		BlockNumber block;
+
+		memset(zero.data, 0, BLCKSZ);
+		for (block = change->length; block < entry->nblocks; block++)
+		{
+			CHECK_FOR_INTERRUPTS();
+			smgrextend(reln, MAIN_FORKNUM, block, zero.data, false);
+		}
+#else
+		BlockNumber block = change->length;
+
+		while (block < entry->nblocks)
+		{
+			int			n = Min(entry->nblocks - block, RELSEG_SIZE / 8);
+
+			CHECK_FOR_INTERRUPTS();
+			smgrzeroextend(reln, MAIN_FORKNUM, block, n, false);
+			block += n;
+		}
+#endif
+	}
+
+	if ((entry->kind == TESTENV_HEAP || entry->kind == TESTENV_TOAST) && entry->nblocks > 0)
+	{
+		Buffer		vmbuffer = InvalidBuffer;
+
+		visibilitymap_pin(rel, entry->nblocks - 1, &vmbuffer);
+		ReleaseBuffer(vmbuffer);
+	}
+}
+
+void
+testenv_putback_grow(TestenvRestore *restore, int entry)
+{
+	for_each_relation(restore, entry, grow_relation);
+}
+
+static void
+add_image(TestenvRestore *restore, TestenvPageBatch *batch,
+		  const TestenvEntry *entry, BlockNumber block,
+		  BufferAccessStrategy strategy)
+{
+	testenv_store_read(restore->store, entry->image + block,
+					   testenv_batch_add(batch, block), strategy);
+}
+
+static void
+put_pages(TestenvRestore *restore, Relation rel, const TestenvEntry *entry,
+		  TestenvChange *change)
+{
+	BlockNumber common = Min(change->length, entry->nblocks);
+	BlockNumber n = change->all ? common : (BlockNumber) change->nblocks;
+	BufferAccessStrategy strategy = NULL;
+	TestenvPageBatch batch;
+	BlockNumber block;
+	BlockNumber i;
+
+	if (n == 0 && entry->nblocks <= common)
+		return;
+	if (entry->nblocks > (BlockNumber) NBuffers / 4)
+		strategy = GetAccessStrategy(BAS_BULKREAD);
+	testenv_batch_begin(&batch, rel, &restore->wal, testenv_standard_pages(entry));
+
+	for (i = 0; i < n; i++)
+	{
+		block = change->all ? i : change->blocks[i];
+		if (block >= common)
+			break;
+		if (testenv_batch_full(&batch))
+			testenv_batch_flush(&batch);
+		add_image(restore, &batch, entry, block, strategy);
+	}
+	testenv_batch_flush(&batch);
+
+	/* blocks that did not exist when we locked the table are in no buffer */
+	for (block = common; block < entry->nblocks; block++)
+	{
+		if (testenv_batch_full(&batch))
+			testenv_batch_write(&batch, false);
+		add_image(restore, &batch, entry, block, strategy);
+	}
+	testenv_batch_write(&batch, false);
+	testenv_batch_end(&batch);
+
+	change->metapage = batch.first_block;
+	restore->npages += batch.nwritten;
+	if (!RelationNeedsWAL(rel) && entry->relpersistence == RELPERSISTENCE_PERMANENT)
+		restore->owner_lost = true;
+}
+
+void
+testenv_putback_pages(TestenvRestore *restore, int entry)
+{
+	for_each_relation(restore, entry, put_pages);
+}
+
+static void
+cut_relation(TestenvRestore *restore, Relation rel, const TestenvEntry *entry,
+			 TestenvChange *change)
+{
+	if (change->length <= entry->nblocks)
+		return;
+	RelationTruncate(rel, entry->nblocks);
+	testenv_own_wal_note(&restore->wal);
+}
+
+void
+testenv_putback_cut(TestenvRestore *restore, int entry)
+{
+	for_each_relation(restore, entry, cut_relation);
+}
+
+/* Make the visibility map say all-frozen, as it must for these pages. */
+static void
+put_map(TestenvRestore *restore, Relation rel, const TestenvEntry *entry)
+{
+	BlockNumber vmblock;
+
+	for (vmblock = 0;
+		 vmblock * TESTENV_HEAP_BLOCKS_PER_VM_PAGE < entry->nblocks;
+		 vmblock++)
+	{
+		PGAlignedBlock image;
+		Buffer		buffer;
+		Page		page;
+
+		testenv_vm_image(image.data, entry->nblocks, vmblock);
+		buffer = ReadBufferExtended(rel, VISIBILITYMAP_FORKNUM, vmblock,
+									RBM_ZERO_ON_ERROR, NULL);
+		LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
+		page = BufferGetPage(buffer);
+		if (PageIsNew(page) ||
+			memcmp(PageGetContents(page), PageGetContents((Page) image.data),
+				   BLCKSZ - MAXALIGN(SizeOfPageHeaderData)) != 0)
+		{
+			START_CRIT_SECTION();
+			memcpy(page, image.data, BLCKSZ);
+			MarkBufferDirty(buffer);
+			if (RelationNeedsWAL(rel))
+				log_newpage_buffer(buffer, false);
+			END_CRIT_SECTION();
+			testenv_own_wal_note(&restore->wal);
+		}
+		UnlockReleaseBuffer(buffer);
+	}
+}
+
+/* Tell every session, here and on standbys, to forget what it has of an index. */
+static void
+forget_metapage(Relation index)
+{
+	SharedInvalidationMessage message;
+
+	if (index->rd_amcache != NULL)
+	{
+		pfree(index->rd_amcache);
+		index->rd_amcache = NULL;
+	}
+	memset(&message, 0, sizeof(message));
+	message.rc.id = SHAREDINVALRELCACHE_ID;
+	message.rc.dbId = MyDatabaseId;
+	message.rc.relId = RelationGetRelid(index);
+	SendSharedInvalidMessages(&message, 1);
+	if (XLogStandbyInfoActive() && RelationNeedsWAL(index))
+		LogStandbyInvalidations(1, &message, false);
+}
+
+static void
+finish_relation(TestenvRestore *restore, Relation rel, const TestenvEntry *entry,
+				TestenvChange *change)
+{
+	testenv_empty_fsm(rel);
+	testenv_own_wal_note(&restore->wal);
+
+	if (entry->kind == TESTENV_INDEX)
+	{
+		if (change->metapage || change->length != entry->nblocks)
+		{
+			forget_metapage(rel);
+			testenv_own_wal_note(&restore->wal);
+		}
+		return;
+	}
+
+	put_map(restore, rel, entry);
+	CacheInvalidateSmgr(RelationGetSmgr(rel)->smgr_rlocator);
+	testenv_report_vacuum(RelationGetRelid(rel), (int64) entry->ntuples);
+	if (entry->kind == TESTENV_HEAP)
+	{
+		testenv_report_analyze(rel, (int64) entry->ntuples);
+		if (rel->rd_rel->relkind == RELKIND_MATVIEW &&
+			RelationIsPopulated(rel) != ((entry->flags & TESTENV_POPULATED) != 0))
+		{
+			SetMatViewPopulatedState(rel, (entry->flags & TESTENV_POPULATED) != 0);
+			CommandCounterIncrement();
+			restore->wrote_catalogs = true;
+		}
+	}
+}
+
+void
+testenv_putback_finish(TestenvRestore *restore, int entry)
+{
+	for_each_relation(restore, entry, finish_relation);
+}
+
+/*
+ * Rebuild an index that the snapshot has no image of, in place: like the pages
+ * of its table, it must survive a ROLLBACK.  The caller holds
+ * AccessExclusiveLock on the table.
+ *
+ * index_build() runs the index's expressions as the table's owner.  If the rows
+ * of the snapshot do not satisfy the index, its error ends the restore; the
+ * index is then empty until a restore succeeds.
+ */
+void
+testenv_rebuild_index(TestenvRestore *restore, const TestenvCatalogIndex *index)
+{
+	Relation	heap = table_open(index->tableid, AccessExclusiveLock);
+	Relation	rel = index_open(index->indexid, AccessExclusiveLock);
+	IndexInfo  *info = BuildIndexInfo(rel);
+
+	RelationTruncate(rel, 0);
+	index_build(heap, rel, info, true, false);
+	testenv_empty_fsm(rel);
+	forget_metapage(rel);
+	testenv_own_wal_note(&restore->wal);
+	index_close(rel, NoLock);
+	table_close(heap, NoLock);
+}
+
+/*
+ * Empty a table that was made after the snapshot, in place like TRUNCATE in the
+ * transaction that made a table.  False if it was empty.  The caller holds
+ * AccessExclusiveLock.
+ */
+bool
+testenv_empty_table(Oid relid)
+{
+	Relation	rel = table_open(relid, AccessExclusiveLock);
+	bool		filled = RelationGetNumberOfBlocks(rel) > 0;
+
+	if (filled)
+	{
+		testenv_guard_unused(rel, "restore");
+		CheckTableForSerializableConflictIn(rel);
+		heap_truncate_one_rel(rel);
+		testenv_report_vacuum(relid, 0);
+	}
+	table_close(rel, NoLock);
+	return filled;
+}

@@ -1,0 +1,147 @@
+/*-------------------------------------------------------------------------
+ *
+ * sequence.c
+ *		Sequences: one page, overwritten in place.
+ *
+ * nextval logs only every 32nd value; but with log_cnt = 0 the next call is
+ * always logged.  So a snapshot sets log_cnt to 0, and a restore that
+ * overwrites the page keeps it so.  Overwriting takes RowExclusiveLock, as
+ * nextval does: a session that idles in a transaction after nextval is not in
+ * the way.
+ *
+ * A sequence with CACHE > 1 is another matter, because sessions hold values
+ * that they have fetched already, and drop them only when the sequence gets
+ * another relfilenumber.  It gets one, at the snapshot and at each restore
+ * that finds it changed, under AccessExclusiveLock; and the old file is
+ * overwritten too, since ROLLBACK brings that one back.
+ *
+ * Not protected against: currval() and lastval() of sessions, which are theirs.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/relation.h"
+#include "access/xact.h"
+#include "access/xloginsert.h"
+#include "catalog/storage_xlog.h"
+#include "commands/sequence.h"
+#include "miscadmin.h"
+#include "storage/bufmgr.h"
+#include "storage/smgr.h"
+#include "utils/rel.h"
+
+#include "testenv.h"
+
+/* Write a page as the only one of a fork that is empty yet. */
+static void
+write_first_page(Relation rel, ForkNumber fork, const char *image)
+{
+	Buffer		buffer = ReadBufferExtended(rel, fork, P_NEW, RBM_ZERO_AND_LOCK, NULL);
+
+	START_CRIT_SECTION();
+	memcpy(BufferGetPage(buffer), image, BLCKSZ);
+	MarkBufferDirty(buffer);
+	if (RelationNeedsWAL(rel) || fork == INIT_FORKNUM)
+		log_newpage_buffer(buffer, true);
+	END_CRIT_SECTION();
+	UnlockReleaseBuffer(buffer);
+}
+
+/*
+ * Give a sequence another file with this page, so that sessions drop the
+ * values that they have cached.  Transactional.
+ */
+static void
+move_to_new_file(Relation rel, const char *image)
+{
+	RelationSetNewRelfilenumber(rel, rel->rd_rel->relpersistence);
+	write_first_page(rel, MAIN_FORKNUM, image);
+	if (rel->rd_rel->relpersistence == RELPERSISTENCE_UNLOGGED)
+	{
+		smgrcreate(RelationGetSmgr(rel), INIT_FORKNUM, false);
+		log_smgrcreate(&rel->rd_locator, INIT_FORKNUM);
+		write_first_page(rel, INIT_FORKNUM, image);
+		FlushRelationBuffers(rel);
+	}
+	CommandCounterIncrement();
+}
+
+static void
+overwrite(Relation rel, const char *image, TestenvOwnWal *wal)
+{
+	Buffer		buffer = ReadBuffer(rel, 0);
+
+	LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
+	START_CRIT_SECTION();
+	memcpy(BufferGetPage(buffer), image, BLCKSZ);
+	MarkBufferDirty(buffer);
+	if (RelationNeedsWAL(rel))
+		log_newpage_buffer(buffer, true);
+	END_CRIT_SECTION();
+	UnlockReleaseBuffer(buffer);
+	testenv_own_wal_note(wal);
+}
+
+/*
+ * Bring a sequence to the state in which its page can be an image: log_cnt 0,
+ * and nothing cached by any session.  "cached": it has CACHE > 1, and the
+ * caller holds AccessExclusiveLock; otherwise ShareRowExclusiveLock or less.
+ */
+void
+testenv_sequence_normalize(Oid relid, bool cached)
+{
+	Relation	rel = relation_open(relid, RowExclusiveLock);
+	Buffer		buffer = ReadBuffer(rel, 0);
+	PGAlignedBlock image;
+	Page		page = (Page) image.data;
+	Form_pg_sequence_data data;
+	HeapTupleHeader tuple;
+
+	LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
+	memcpy(image.data, BufferGetPage(buffer), BLCKSZ);
+	tuple = (HeapTupleHeader) PageGetItem(page, PageGetItemId(page, FirstOffsetNumber));
+	data = (Form_pg_sequence_data) ((char *) tuple + tuple->t_hoff);
+	if (data->log_cnt != 0)
+	{
+		data->log_cnt = 0;
+		START_CRIT_SECTION();
+		memcpy(BufferGetPage(buffer), image.data, BLCKSZ);
+		MarkBufferDirty(buffer);
+		if (RelationNeedsWAL(rel))
+			log_newpage_buffer(buffer, true);
+		END_CRIT_SECTION();
+	}
+	UnlockReleaseBuffer(buffer);
+
+	if (cached)
+	{
+		testenv_guard_unused(rel, "take");
+		move_to_new_file(rel, image.data);
+	}
+	relation_close(rel, NoLock);
+}
+
+/*
+ * Put a sequence back.  The caller holds RowExclusiveLock, or
+ * AccessExclusiveLock where TESTENV_CACHED_SEQ is set.
+ */
+void
+testenv_sequence_putback(TestenvRestore *restore, int entry)
+{
+	const TestenvEntry *e = &restore->dir->entries[entry];
+	Relation	rel = relation_open(restore->mapping->targets[entry].relid,
+									RowExclusiveLock);
+	PGAlignedBlock image;
+
+	testenv_store_read(restore->store, e->image, image.data, NULL);
+	overwrite(rel, image.data, &restore->wal);
+	if (e->flags & TESTENV_CACHED_SEQ)
+	{
+		move_to_new_file(rel, image.data);
+		restore->wrote_catalogs = true;
+		restore->wal.contiguous = false;
+	}
+	relation_close(rel, NoLock);
+}

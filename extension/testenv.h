@@ -1,0 +1,473 @@
+/*-------------------------------------------------------------------------
+ *
+ * testenv.h
+ *		Types and functions that the files of testenv share.
+ *
+ * The externs are grouped by file, in the order in which data flows: SQL entry
+ * points -> guard -> snapshot | restore -> detector -> set of changes -> put
+ * back -> page writer | image store.  Nothing calls back up.
+ *
+ * Include it after postgres.h and the server's headers, before compat.h.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef TESTENV_H
+#define TESTENV_H
+
+#include "access/visibilitymap.h"
+#include "access/xlogdefs.h"
+#include "datatype/timestamp.h"
+#include "fmgr.h"
+#include "lib/stringinfo.h"
+#include "nodes/pg_list.h"
+#include "portability/instr_time.h"
+#include "storage/block.h"
+#include "storage/bufmgr.h"
+#include "storage/lock.h"
+#include "storage/smgr.h"
+#include "utils/rel.h"
+
+#include "compat.h"
+
+/* Where testenv keeps its own relations, out of the users' schemas. */
+#define TESTENV_EXTENSION "testenv"
+#define TESTENV_SCHEMA "testenv_store"
+#define TESTENV_ACCESS_METHOD "testenv_image"
+#define TESTENV_STATE_RELATION "state"
+#define TESTENV_SNAPSHOT_PREFIX "snapshot_"
+
+/* longest name of a snapshot, and longest label, in bytes */
+#define TESTENV_NAME_LEN (NAMEDATALEN - (int) sizeof(TESTENV_SNAPSHOT_PREFIX))
+#define TESTENV_LABEL_LEN 255
+
+/* Heap blocks that one page of the visibility map covers; visibilitymap.c keeps its own. */
+#define TESTENV_HEAP_BLOCKS_PER_VM_PAGE \
+	((BLCKSZ - (int) MAXALIGN(SizeOfPageHeaderData)) * BITS_PER_BYTE / BITS_PER_HEAPBLOCK)
+
+/* Pages in one WAL record: XLR_MAX_BLOCK_ID allows 33 */
+#define TESTENV_BATCH 32
+
+/* Alignment of buffers for direct I/O: PG_IO_ALIGN_SIZE, which 15 has not */
+#define TESTENV_IO_ALIGN 4096
+
+/*
+ * What an entry of the directory is an image of.  A table's entry is followed
+ * by those of its indexes, then its TOAST table, then the TOAST index.
+ */
+typedef enum TestenvKind
+{
+	TESTENV_HEAP = 'h',
+	TESTENV_TOAST = 't',
+	TESTENV_INDEX = 'i',
+	TESTENV_SEQUENCE = 's'
+} TestenvKind;
+
+/* Flags of an entry */
+#define TESTENV_POPULATED	0x0001	/* materialized view that may be read */
+#define TESTENV_CACHED_SEQ	0x0002	/* sequence of which sessions cache values */
+#define TESTENV_CATALOG		0x0004	/* pg_largeobject, pg_largeobject_metadata */
+
+/* One relation of a snapshot, as it lies in the store: fixed size, immutable. */
+typedef struct TestenvEntry
+{
+	Oid			relid;
+	Oid			relam;
+	Oid			reltablespace;	/* as in pg_class: 0 is the database's own */
+	RelFileNumber relfilenumber;
+	BlockNumber nblocks;		/* main fork */
+	BlockNumber image;			/* block of the store with the first of them */
+	uint32		nchildren;		/* entries after a table's that belong to it */
+	uint32		name;			/* offset of "schema.name" in the names */
+	uint64		fingerprint;	/* of the definition, see catalog.c */
+	uint64		ntuples;		/* live rows, heaps only */
+	char		kind;			/* TestenvKind */
+	char		relpersistence;
+	uint16		flags;
+	uint32		unused;
+} TestenvEntry;
+
+/* First page of a store. */
+typedef struct TestenvHeader
+{
+	uint32		magic;
+	uint16		format;
+	uint16		major;			/* of PostgreSQL */
+	uint32		blcksz;
+	uint32		nentries;
+	uint64		id;				/* random: what the state page knows it by */
+	BlockNumber nblocks;		/* of the whole store */
+	BlockNumber directory;		/* block of the first entries */
+	BlockNumber names;			/* block of the first names */
+	uint32		nameslen;
+	uint32		ntables;
+	uint32		nsequences;
+	uint64		npages;			/* images */
+	TimestampTz created_at;
+	char		label[TESTENV_LABEL_LEN + 1];
+} TestenvHeader;
+
+/* Second page of a store: the only one that changes after the snapshot. */
+typedef struct TestenvCounters
+{
+	uint64		restores;
+	TimestampTz last_restored_at;	/* 0: never */
+} TestenvCounters;
+
+/* A store's directory, read once per backend. */
+typedef struct TestenvDirectory
+{
+	Oid			storeid;
+	RelFileNumber storenumber;
+	TestenvHeader header;
+	TestenvEntry *entries;
+	char	   *names;
+	MemoryContext context;
+} TestenvDirectory;
+
+/*
+ * The state of the database, on one page: at clean_lsn it was equal to the
+ * snapshot owner_id.  See state.c for what makes it valid.
+ */
+typedef struct TestenvOverride
+{
+	uint32		entry;
+	RelFileNumber relfilenumber;
+} TestenvOverride;
+
+typedef struct TestenvStateHead
+{
+	uint32		magic;
+	uint16		format;
+	uint16		major;
+	Oid			database;
+	Oid			owner;			/* store; InvalidOid: equal to none */
+	uint64		owner_id;
+	Oid			current;		/* store last taken or restored */
+	TimeLineID	timeline;
+	uint64		current_id;
+	uint64		system_identifier;
+	XLogRecPtr	clean_lsn;
+	XLogRecPtr	previous_lsn;	/* clean_lsn before the last restore */
+	XLogRecPtr	catalog_lsn;	/* room for the undoing of DDL */
+	uint64		full_xid;		/* likewise */
+	uint64		restore_number;
+	uint32		noverrides;
+	uint32		unused;
+} TestenvStateHead;
+
+#define TESTENV_MAX_OVERRIDES \
+	((int) ((BLCKSZ - MAXALIGN(SizeOfPageHeaderData) - sizeof(TestenvStateHead)) / sizeof(TestenvOverride)))
+
+typedef struct TestenvState
+{
+	TestenvStateHead head;
+	TestenvOverride overrides[TESTENV_MAX_OVERRIDES];
+} TestenvState;
+
+/* What the catalogs say today of the relation of an entry. */
+typedef struct TestenvTarget
+{
+	Oid			relid;			/* InvalidOid: an index that is gone */
+	RelFileLocator locator;
+	bool		trusted;		/* its pages were put there by what the state
+								 * page speaks of */
+} TestenvTarget;
+
+/* A relation as the cached view of the catalogs has it. */
+typedef struct TestenvCatalogRel
+{
+	Oid			relid;
+	Oid			relnamespace;
+	Oid			relam;
+	Oid			reltablespace;
+	Oid			toastrelid;
+	RelFileNumber relfilenumber;
+	char		relkind;
+	char		relpersistence;
+	bool		ispopulated;
+	bool		iscached;		/* sequence with CACHE > 1 */
+	uint64		fingerprint;	/* tables and sequences */
+} TestenvCatalogRel;
+
+typedef struct TestenvCatalogIndex
+{
+	Oid			tableid;
+	Oid			indexid;
+} TestenvCatalogIndex;
+
+typedef struct TestenvCatalog
+{
+	uint64		generation;
+	int			nrels;
+	TestenvCatalogRel *rels;	/* by relid: tables, sequences, TOAST, indexes */
+	int			nindexes;
+	TestenvCatalogIndex *indexes;	/* by tableid, indexid */
+	MemoryContext context;
+} TestenvCatalog;
+
+/* The definition of something differs from the snapshot's: for the message. */
+typedef struct TestenvMapping
+{
+	uint64		generation;		/* of the catalog view it was made from */
+	Oid			storeid;
+	uint64		id;				/* of the store */
+	TestenvTarget *targets;		/* by entry */
+	List	   *problems;		/* char *: why a restore is refused */
+	List	   *lost_indexes;	/* char *: indexes that are gone */
+	int			nnew_indexes;
+	TestenvCatalogIndex *new_indexes;	/* on tables of the snapshot */
+	int			nnew_tables;
+	Oid		   *new_tables;
+	MemoryContext context;
+} TestenvMapping;
+
+/* What may differ in one relation of the snapshot. */
+typedef struct TestenvChange
+{
+	int			entry;
+	bool		all;			/* any block may differ */
+	bool		map;			/* the visibility map does */
+	bool		freespace;		/* the free space map may not be empty */
+	bool		metapage;		/* block 0 was put back */
+	BlockNumber length;			/* before anything was put back */
+	int			nblocks;
+	int			maxblocks;
+	BlockNumber *blocks;		/* ascending, unless all */
+} TestenvChange;
+
+/* The set of changes: what a detector fills and put back works off. */
+typedef struct TestenvChanges
+{
+	MemoryContext context;
+	int			nentries;
+	TestenvChange **by_entry;
+} TestenvChanges;
+
+/* Which of the WAL since a position this backend wrote itself. */
+typedef struct TestenvOwnWal
+{
+	XLogRecPtr	last;			/* start of the last record of our own */
+	XLogRecPtr	end;			/* where the next record will start */
+	bool		contiguous;
+} TestenvOwnWal;
+
+/* How long to wait for locks, and what to do about who holds them. */
+typedef struct TestenvWait
+{
+	bool		terminate;
+	bool		started;
+	TimestampTz deadline;		/* valid once started */
+} TestenvWait;
+
+typedef struct TestenvLock
+{
+	Oid			relid;
+	LOCKMODE	mode;
+} TestenvLock;
+
+/* One restore, or comparison, from its entry point down. */
+typedef struct TestenvRestore
+{
+	char	   *name;			/* of the snapshot */
+	Relation	store;
+	TestenvDirectory *dir;
+	TestenvState state;			/* as it was when we began */
+	TestenvMapping *mapping;
+	TestenvChanges *changes;
+	TestenvWait wait;
+	TestenvOwnWal wal;			/* since the last look */
+	XLogRecPtr	look_lsn;		/* taken before the last look */
+	bool	   *locked;			/* by entry: table or sequence is locked */
+	bool	   *new_locked;		/* by position in mapping->new_tables */
+	uint64		new_generation;	/* of the mapping that is for */
+	uint64		children_generation;	/* for which children are locked */
+	bool		any_locked;
+	bool		owner_lost;		/* a page was written without WAL */
+	bool		wrote_catalogs;
+	MemoryContext context;
+	MemoryContext scratch;		/* reset per relation */
+	int			ntables;
+	int			nsequences;
+	int64		npages;
+} TestenvRestore;
+
+/* testenv.c */
+extern bool testenv_testing_mode;
+extern int	testenv_lock_timeout;
+extern bool testenv_check_detector;
+extern int	testenv_new_tables;
+
+typedef enum TestenvNewTables
+{
+	TESTENV_NEW_EMPTY,
+	TESTENV_NEW_KEEP,
+	TESTENV_NEW_ERROR
+} TestenvNewTables;
+
+/* guard.c */
+extern void testenv_guard(const char *verb);
+extern void testenv_guard_name(const char *name);
+extern void testenv_guard_unused(Relation rel, const char *verb);
+
+/* locks.c */
+extern void testenv_lock_extension(TestenvWait *wait, const char *verb);
+extern void testenv_lock_relations(TestenvLock *locks, int nlocks,
+								   TestenvWait *wait, const char *verb);
+extern char *testenv_describe_sessions(VirtualTransactionId *vxids);
+
+/* snapshot.c */
+typedef struct TestenvTaken
+{
+	int			ntables;
+	int			nsequences;
+	int64		npages;
+	int64		nbytes;
+} TestenvTaken;
+
+extern void testenv_take_snapshot(const char *name, const char *label,
+								  TestenvTaken *result);
+
+/* freeze.c */
+extern void testenv_freeze_table(Oid relid);
+extern bool testenv_all_frozen(Relation rel);
+
+/* restore.c */
+extern void testenv_run_restore(const char *name, bool terminate,
+								TestenvRestore *restore);
+extern bool testenv_compare(const char *name);
+
+/* detect.c */
+extern void testenv_open_snapshot(TestenvRestore *restore, const char *name,
+								  const char *verb);
+extern void testenv_find_changes(TestenvRestore *restore);
+extern bool testenv_still_clean(TestenvRestore *restore);
+extern bool testenv_new_table_filled(Oid relid);
+
+/* look.c */
+typedef enum TestenvLook
+{
+	TESTENV_CLEAN,
+	TESTENV_CHANGED,
+	TESTENV_STALE				/* the catalogs changed: map again */
+} TestenvLook;
+
+extern TestenvLook testenv_look_table(TestenvRestore *restore, int entry);
+extern TestenvLook testenv_look_sequence(TestenvRestore *restore, int entry);
+extern void testenv_look_blocks(TestenvRestore *restore, int entry);
+
+/* check.c */
+extern void testenv_check_pages(TestenvRestore *restore);
+
+/* changes.c */
+extern TestenvChanges *testenv_changes_create(MemoryContext context, int nentries);
+extern TestenvChange *testenv_change(TestenvChanges *changes, int entry);
+extern void testenv_change_block(TestenvChanges *changes, int entry,
+								 BlockNumber block);
+
+/* putback.c */
+extern void testenv_putback_grow(TestenvRestore *restore, int entry);
+extern void testenv_putback_pages(TestenvRestore *restore, int entry);
+extern void testenv_putback_cut(TestenvRestore *restore, int entry);
+extern void testenv_putback_finish(TestenvRestore *restore, int entry);
+extern void testenv_rebuild_index(TestenvRestore *restore,
+								  const TestenvCatalogIndex *index);
+extern bool testenv_empty_table(Oid relid);
+
+/* sequence.c */
+extern void testenv_sequence_normalize(Oid relid, bool cached);
+extern void testenv_sequence_putback(TestenvRestore *restore, int entry);
+
+/* largeobject.c */
+extern void testenv_largeobject_dependencies(void);
+
+/* page.c */
+extern bool testenv_same_page(const char *a, const char *b, bool standard);
+extern bool testenv_same_meaning(const char *a, const char *b,
+								 const TestenvEntry *entry);
+extern bool testenv_standard_pages(const TestenvEntry *entry);
+extern void testenv_vm_image(char *page, BlockNumber nblocks, BlockNumber vmblock);
+extern void testenv_empty_fsm(Relation rel);
+extern bool testenv_fsm_is_empty(SMgrRelation reln, const RelFileLocator *locator,
+								 bool permanent);
+extern void testenv_own_wal_start(TestenvOwnWal *wal);
+extern void testenv_own_wal_note(TestenvOwnWal *wal);
+extern XLogRecPtr testenv_lsn_end(XLogRecPtr lsn);
+extern XLogRecPtr testenv_lsn_start(XLogRecPtr lsn);
+
+typedef struct TestenvPageBatch
+{
+	Relation	rel;
+	TestenvOwnWal *wal;
+	bool		standard;
+	bool		first_block;	/* block 0 was written */
+	int			npages;
+	int			limit;
+	int64		nwritten;
+	char	   *images;			/* TESTENV_BATCH pages, aligned */
+	BlockNumber blocks[TESTENV_BATCH];
+} TestenvPageBatch;
+
+extern void testenv_batch_begin(TestenvPageBatch *batch, Relation rel,
+								TestenvOwnWal *wal, bool standard);
+extern bool testenv_batch_full(const TestenvPageBatch *batch);
+extern char *testenv_batch_add(TestenvPageBatch *batch, BlockNumber block);
+extern void testenv_batch_flush(TestenvPageBatch *batch);
+extern void testenv_batch_write(TestenvPageBatch *batch, bool extend);
+extern void testenv_batch_end(TestenvPageBatch *batch);
+
+/* store.c */
+extern Oid	testenv_schema_oid(void);
+extern Oid	testenv_extension_oid(void);
+extern Oid	testenv_access_method_oid(bool missing_ok);
+extern Oid	testenv_store_oid(const char *name);
+extern List *testenv_store_list(void);
+extern const char *testenv_store_snapshot_name(Oid storeid);
+extern Oid	testenv_image_create(const char *relname);
+extern void testenv_store_drop(Oid storeid);
+extern TestenvDirectory *testenv_store_load(Relation store, const char *verb);
+extern void testenv_store_header(Relation store, TestenvHeader *header);
+extern bool testenv_store_header_valid(const TestenvHeader *header,
+									   BlockNumber nblocks);
+extern void testenv_store_counters(Relation store, TestenvCounters *counters);
+extern void testenv_store_count_restore(Relation store);
+extern void testenv_store_read(Relation store, BlockNumber block, char *page,
+							   BufferAccessStrategy strategy);
+
+typedef struct TestenvStoreWriter TestenvStoreWriter;
+extern TestenvStoreWriter *testenv_writer_begin(Relation store);
+extern BlockNumber testenv_writer_put(TestenvStoreWriter *writer,
+									  const char *page, bool standard);
+extern BlockNumber testenv_writer_put_bytes(TestenvStoreWriter *writer,
+											const char *bytes, Size len, Size unit);
+extern BlockNumber testenv_writer_end(TestenvStoreWriter *writer,
+									  TestenvHeader *header);
+
+/* state.c */
+extern bool testenv_state_read(TestenvState *state);
+extern bool testenv_state_speaks_of(const TestenvState *state,
+									const TestenvDirectory *dir);
+extern void testenv_state_write(const TestenvState *state);
+extern void testenv_state_disown(TestenvState *state);
+extern void testenv_state_init(TestenvState *state, const TestenvState *old);
+extern Oid	testenv_current_store(const TestenvState *state);
+
+/* catalog.c */
+extern TestenvCatalog *testenv_catalog(void);
+extern bool testenv_catalog_is_current(uint64 generation);
+extern TestenvCatalogRel *testenv_catalog_rel(TestenvCatalog *catalog, Oid relid);
+extern int	testenv_catalog_first_index(TestenvCatalog *catalog, Oid tableid);
+extern bool testenv_catalog_is_table(const TestenvCatalogRel *rel);
+extern uint64 testenv_index_fingerprint(Oid indexid);
+extern char *testenv_uncovered_relations(void);
+extern char *testenv_relation_name(Oid relid);
+
+/* mapping.c */
+extern TestenvMapping *testenv_mapping(TestenvDirectory *dir,
+									   const TestenvState *state);
+
+extern bool testenv_mapping_is_current(const TestenvMapping *mapping);
+
+/* image_am.c */
+extern void testenv_image_allow_create(bool allow);
+
+#endif							/* TESTENV_H */

@@ -18,6 +18,9 @@
  *	  (some other database's long transaction suffices): the table is copied
  *	  frozen into a new heap and its indexes are rebuilt, as CLUSTER does; one
  *	  more vacuum sets the map;
+ *	- values that rows lack, because ALTER TABLE ... ADD COLUMN ... DEFAULT left
+ *	  them to the catalog: VACUUM FULL would write them out and forget them
+ *	  there, and an image without them be read wrongly.  Copied out as well;
  *	- rows newer than a snapshot that another session of this database holds:
  *	  copying them would make that session see the future.  This is an error
  *	  that names the session.
@@ -84,6 +87,31 @@ testenv_all_frozen(Relation rel)
 			return false;
 	}
 	return true;
+}
+
+/* Do rows of a table lack values that the catalog has? */
+static bool
+has_missing_values(Relation rel)
+{
+	TupleConstr *constr = RelationGetDescr(rel)->constr;
+
+	return constr != NULL && constr->missing != NULL;
+}
+
+/* Are a table and its TOAST table as a snapshot needs them? */
+bool
+testenv_is_frozen(Relation rel)
+{
+	bool		frozen = testenv_all_frozen(rel) && !has_missing_values(rel);
+
+	if (frozen && OidIsValid(rel->rd_rel->reltoastrelid))
+	{
+		Relation	toast = table_open(rel->rd_rel->reltoastrelid, AccessShareLock);
+
+		frozen = testenv_all_frozen(toast);
+		table_close(toast, AccessShareLock);
+	}
+	return frozen;
 }
 
 /* Call a function for each block that is not all-frozen yet. */
@@ -184,24 +212,20 @@ vacuum_freeze(Relation rel)
 	SetUserIdAndSecContext(save_userid, save_sec_context);
 }
 
-/* Vacuum a table with its TOAST table; true if both are all-frozen then. */
+/* Vacuum a table with its TOAST table; true if that was enough. */
 static bool
 vacuum_group(Relation rel)
 {
-	bool		frozen;
-
 	vacuum_freeze(rel);
-	frozen = testenv_all_frozen(rel);
 	if (OidIsValid(rel->rd_rel->reltoastrelid))
 	{
 		Relation	toast = table_open(rel->rd_rel->reltoastrelid,
 									   ShareUpdateExclusiveLock);
 
 		vacuum_freeze(toast);
-		frozen = frozen && testenv_all_frozen(toast);
 		table_close(toast, NoLock);
 	}
-	return frozen;
+	return testenv_is_frozen(rel);
 }
 
 /* Refuse if a session of this database has a snapshot older than some row. */

@@ -26,6 +26,7 @@
 #include "commands/dbcommands.h"
 #include "commands/trigger.h"
 #include "miscadmin.h"
+#include "storage/large_object.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
@@ -120,6 +121,17 @@ testenv_guard_name(const char *name)
 				 errdetail("The name has %zu bytes; at most %d fit.",
 						   strlen(name), TESTENV_NAME_LEN),
 				 errhint("Use a shorter name, and the label for a description.")));
+}
+
+/*
+ * The server keeps the relations of large objects open until the end of a
+ * transaction that used one; nothing depends on it, the next use opens them
+ * again.
+ */
+void
+testenv_close_large_objects(void)
+{
+	close_lo_relation(true);
 }
 
 /*

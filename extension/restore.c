@@ -321,6 +321,7 @@ testenv_run_restore(const char *name, bool terminate, TestenvRestore *restore)
 	refuse_written_transaction();
 	wait.terminate = terminate;
 	testenv_lock_extension(&wait, "restore");
+	testenv_close_large_objects();
 	testenv_open_snapshot(restore, name, "restore");
 	restore->wait = wait;
 	speaks = testenv_state_speaks_of(&restore->state, restore->dir);

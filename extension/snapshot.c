@@ -100,22 +100,6 @@ list_covered(int *count)
 	return list;
 }
 
-/* Is a table with its TOAST table all-frozen? */
-static bool
-group_is_frozen(Relation rel)
-{
-	bool		frozen = testenv_all_frozen(rel);
-
-	if (frozen && OidIsValid(rel->rd_rel->reltoastrelid))
-	{
-		Relation	toast = table_open(rel->rd_rel->reltoastrelid, AccessShareLock);
-
-		frozen = testenv_all_frozen(toast);
-		table_close(toast, AccessShareLock);
-	}
-	return frozen;
-}
-
 /*
  * Which lock does a table need?  Found out under a lock that is given back: one
  * that is not all-frozen now will be frozen, which takes AccessExclusiveLock.
@@ -135,7 +119,7 @@ lock_needed(const Covered *covered)
 	rel = try_relation_open(covered->relid, NoLock);
 	if (rel != NULL)
 	{
-		if (group_is_frozen(rel))
+		if (testenv_is_frozen(rel))
 			mode = ShareLock;
 		relation_close(rel, NoLock);
 	}
@@ -215,7 +199,7 @@ static void
 prepare_table(Snapshotting *snap, Covered *covered)
 {
 	Relation	rel = table_open(covered->relid, AccessShareLock);
-	bool		frozen = group_is_frozen(rel);
+	bool		frozen = testenv_is_frozen(rel);
 	bool		exclusive = CheckRelationLockedByMe(rel, AccessExclusiveLock, false);
 
 	table_close(rel, NoLock);
@@ -449,6 +433,7 @@ testenv_take_snapshot(const char *name, const char *label, TestenvTaken *result)
 										 ALLOCSET_DEFAULT_SIZES);
 
 	testenv_lock_extension(&snap.wait, "take");
+	testenv_close_large_objects();
 	list = lock_covered(&snap, &n);
 	for (i = 0; i < n; i++)
 	{
@@ -462,6 +447,11 @@ testenv_take_snapshot(const char *name, const char *label, TestenvTaken *result)
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(snap.scratch);
 	}
+
+	/* freezing may have written out values that the catalog had */
+	for (i = 0; i < n; i++)
+		list[i].fingerprint = testenv_catalog_rel(testenv_catalog(),
+												  list[i].relid)->fingerprint;
 
 	clean_lsn = GetXLogInsertRecPtr();
 	(void) testenv_state_read(&old_state);

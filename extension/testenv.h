@@ -307,6 +307,7 @@ typedef enum TestenvNewTables
 /* guard.c */
 extern void testenv_guard(const char *verb);
 extern void testenv_guard_name(const char *name);
+extern void testenv_close_large_objects(void);
 extern void testenv_guard_unused(Relation rel, const char *verb);
 
 /* locks.c */
@@ -330,6 +331,7 @@ extern void testenv_take_snapshot(const char *name, const char *label,
 /* freeze.c */
 extern void testenv_freeze_table(Oid relid);
 extern bool testenv_all_frozen(Relation rel);
+extern bool testenv_is_frozen(Relation rel);
 
 /* restore.c */
 extern void testenv_run_restore(const char *name, bool terminate,

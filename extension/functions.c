@@ -158,6 +158,21 @@ testenv_restore(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(row(fcinfo, values, nulls));
 }
 
+/* What a store that is about to go held, as far as it can be read. */
+static void
+describe_for_log(Oid storeid, int *ntables, int64 *npages)
+{
+	Relation	store = relation_open(storeid, AccessShareLock);
+	TestenvHeader header;
+	bool		valid;
+
+	testenv_store_header(store, &header);
+	valid = testenv_store_header_valid(&header, RelationGetNumberOfBlocks(store));
+	*ntables = valid ? (int) header.ntables : 0;
+	*npages = valid ? (int64) header.npages : 0;
+	relation_close(store, AccessShareLock);
+}
+
 /*
  * testenv_drop(name text) -> void
  *
@@ -173,6 +188,9 @@ testenv_drop(PG_FUNCTION_ARGS)
 	instr_time	start;
 	char	   *name;
 	Oid			storeid;
+	int			ntables;
+	int64		npages;
+	double		ms;
 
 	INSTR_TIME_SET_CURRENT(start);
 	testenv_guard("drop");
@@ -192,8 +210,10 @@ testenv_drop(PG_FUNCTION_ARGS)
 				 errmsg("snapshot \"%s\" does not exist", name),
 				 errdetail("There is nothing to drop."),
 				 errhint("testenv_snapshots() lists the snapshots of this database.")));
+	describe_for_log(storeid, &ntables, &npages);
 	testenv_store_drop(storeid);
-	log_operation("dropped", name, 0, 0, milliseconds_since(start));
+	ms = milliseconds_since(start);
+	log_operation("dropped", name, ntables, npages, ms);
 	PG_RETURN_VOID();
 }
 

@@ -42,11 +42,13 @@
 #include "access/gist.h"
 #include "access/hash.h"
 #include "access/nbtree.h"
+#include "access/relation.h"
 #include "catalog/pg_am.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "storage/smgr.h"
+#include "utils/rel.h"
 
 #include "testenv.h"
 
@@ -57,8 +59,7 @@ typedef struct Look
 	int			number;			/* of the entry */
 	const TestenvEntry *entry;
 	const TestenvTarget *target;
-	SMgrRelation reln;
-	BlockNumber nblocks;		/* of today */
+	BlockNumber nblocks;		/* of today, once measured */
 	BufferAccessStrategy strategy;
 	bool		collect;		/* second pass */
 	bool		touched;		/* heap: shows any trace of a change */
@@ -74,13 +75,27 @@ look_begin(Look *look, TestenvRestore *restore, int number, bool collect)
 	look->number = number;
 	look->entry = &restore->dir->entries[number];
 	look->target = &restore->mapping->targets[number];
-	look->reln = smgropen(look->target->locator, INVALID_PROC_NUMBER);
-	look->nblocks = smgrnblocks(look->reln, MAIN_FORKNUM);
 	look->collect = collect;
 
 	/* a scan of all of a large relation must not empty shared buffers */
-	if (!look->target->trusted && look->nblocks > (BlockNumber) NBuffers / 4)
+	if (!look->target->trusted && look->entry->nblocks > (BlockNumber) NBuffers / 4)
 		look->strategy = GetAccessStrategy(BAS_BULKREAD);
+}
+
+/*
+ * How long is the relation today?  A file that was opened without a relcache
+ * entry is closed at the end of the transaction, and to open it is most of the
+ * cost of looking at a table.  So tables go through the relcache, and indexes
+ * and sequences are asked only where it matters.
+ */
+static void
+measure(Look *look, Relation rel)
+{
+	if (rel != NULL)
+		look->nblocks = RelationGetNumberOfBlocks(rel);
+	else
+		look->nblocks = smgrnblocks(smgropen(look->target->locator, INVALID_PROC_NUMBER),
+									MAIN_FORKNUM);
 }
 
 static Buffer
@@ -172,9 +187,17 @@ walk_heap(Look *look)
 	BlockNumber common = Min(wanted, look->nblocks);
 	BlockNumber nmaps = (wanted + TESTENV_HEAP_BLOCKS_PER_VM_PAGE - 1) /
 		TESTENV_HEAP_BLOCKS_PER_VM_PAGE;
-	BlockNumber have = smgrexists(look->reln, VISIBILITYMAP_FORKNUM) ?
-		smgrnblocks(look->reln, VISIBILITYMAP_FORKNUM) : 0;
+	BlockNumber have = nmaps;
 	BlockNumber vmblock;
+
+	/* what is trusted, and as long as it was, has all of its map */
+	if (!look->target->trusted || look->nblocks < wanted)
+	{
+		SMgrRelation reln = smgropen(look->target->locator, INVALID_PROC_NUMBER);
+
+		have = smgrexists(reln, VISIBILITYMAP_FORKNUM) ?
+			smgrnblocks(reln, VISIBILITYMAP_FORKNUM) : 0;
+	}
 
 	/* an empty heap has no map to leave a trace in */
 	if (wanted == 0)
@@ -252,12 +275,21 @@ metapage_tells(Oid relam)
 static bool
 walk_index(Look *look, bool deep)
 {
-	BlockNumber common = Min(look->nblocks, look->entry->nblocks);
-	BlockNumber end = common;
+	BlockNumber end;
 	BlockNumber block;
 
 	if (look->target->trusted && !deep && metapage_tells(look->entry->relam))
-		end = Min(1, common);
+		end = Min(1, look->entry->nblocks);
+	else
+	{
+		measure(look, NULL);
+		if (!look->collect && look->nblocks != look->entry->nblocks)
+		{
+			look->differs = true;
+			return false;
+		}
+		end = Min(look->nblocks, look->entry->nblocks);
+	}
 
 	for (block = 0; block < end; block++)
 	{
@@ -288,29 +320,30 @@ walk_index(Look *look, bool deep)
 static bool
 heap_differs(TestenvRestore *restore, int first, int last)
 {
+	Relation	rel = relation_open(restore->mapping->targets[first].relid, NoLock);
 	Look		heap;
+	bool		differs;
 	int			i;
 
 	look_begin(&heap, restore, first, false);
-	if (heap.nblocks != heap.entry->nblocks || !walk_heap(&heap) || heap.map_differs)
-		return true;
-	if (!testenv_fsm_is_empty(heap.reln, &heap.target->locator,
+	measure(&heap, rel);
+	relation_close(rel, NoLock);
+	differs = heap.nblocks != heap.entry->nblocks || !walk_heap(&heap) || heap.map_differs;
+	if (!differs &&
+		!testenv_fsm_is_empty(&heap.target->locator,
 							  heap.entry->relpersistence == RELPERSISTENCE_PERMANENT))
 		testenv_change(restore->changes, first)->freespace = true;
 
-	for (i = first + 1; i <= last; i++)
+	for (i = first + 1; i <= last && !differs; i++)
 	{
 		Look		index;
 
 		if (!OidIsValid(restore->mapping->targets[i].relid))
 			continue;
 		look_begin(&index, restore, i, false);
-		if ((heap.touched || !index.target->trusted) && index.nblocks != index.entry->nblocks)
-			return true;
-		if (!walk_index(&index, heap.touched))
-			return true;
+		differs = !walk_index(&index, heap.touched);
 	}
-	return false;
+	return differs;
 }
 
 static int
@@ -376,7 +409,7 @@ testenv_look_sequence(TestenvRestore *restore, int entry)
 	else
 	{
 		look_begin(&look, restore, entry, false);
-		if (look.nblocks == look.entry->nblocks && candidate(&look, 0))
+		if (candidate(&look, 0))
 			result = TESTENV_CLEAN;
 	}
 	UnlockRelationOid(relid, AccessShareLock);
@@ -403,6 +436,7 @@ collect_relation(TestenvRestore *restore, int entry, bool *touched)
 		(void) walk_index(&look, *touched);
 		return;
 	}
+	measure(&look, NULL);
 	(void) walk_heap(&look);
 	change->map = look.map_differs;
 	*touched = look.touched || look.nblocks != look.entry->nblocks;

@@ -33,7 +33,8 @@
  */
 #include "postgres.h"
 
-#include "access/brin_page.h"
+#include <sys/stat.h>
+
 #include "access/htup_details.h"
 #include "access/nbtree.h"
 #include "access/xact.h"
@@ -42,6 +43,7 @@
 #include "access/xloginsert.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_control.h"
+#include "common/relpath.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "storage/freespace.h"
@@ -217,20 +219,31 @@ testenv_own_wal_note(TestenvOwnWal *wal)
 		wal->contiguous = false;
 }
 
-/* A batch of pages of one relation's main fork. */
-void
-testenv_batch_begin(TestenvPageBatch *batch, Relation rel, TestenvOwnWal *wal,
-					bool standard)
+/*
+ * Room for the images of a batch, aligned for direct I/O.  One operation uses
+ * it for all its relations: a fresh 256 kB each would go back to the kernel
+ * every time.
+ */
+char *
+testenv_batch_room(void)
 {
 	char	   *raw = palloc(TESTENV_BATCH * BLCKSZ + TESTENV_IO_ALIGN);
 
+	return (char *) TYPEALIGN(TESTENV_IO_ALIGN, raw);
+}
+
+/* A batch of pages of one relation's main fork. */
+void
+testenv_batch_begin(TestenvPageBatch *batch, Relation rel, TestenvOwnWal *wal,
+					bool standard, char *room)
+{
 	memset(batch, 0, sizeof(*batch));
 	batch->rel = rel;
 	batch->wal = wal;
 	batch->standard = standard;
 	/* each page of a batch is pinned, and shared buffers can be few */
 	batch->limit = Max(1, Min(TESTENV_BATCH, NBuffers / 8));
-	batch->images = (char *) TYPEALIGN(TESTENV_IO_ALIGN, raw);
+	batch->images = room;
 }
 
 bool
@@ -379,26 +392,25 @@ testenv_batch_write(TestenvPageBatch *batch, bool extend)
 	batch->npages = 0;
 }
 
-void
-testenv_batch_end(TestenvPageBatch *batch)
-{
-	Assert(batch->npages == 0);
-	batch->images = NULL;		/* goes with the scratch context */
-}
-
 /*
  * Is a free space map empty?  True as well where there is none.
+ *
+ * This is asked of every table that did not change, because VACUUM writes the
+ * map of a table without writing to the table.  The storage manager closes and
+ * opens a fork to find out whether it exists; the file system just knows.
  */
 bool
-testenv_fsm_is_empty(SMgrRelation reln, const RelFileLocator *locator,
-					 bool permanent)
+testenv_fsm_is_empty(const RelFileLocator *locator, bool permanent)
 {
+	char		path[MAXPGPATH];
+	struct stat info;
 	BlockNumber nblocks;
 	BlockNumber block;
 
-	if (!smgrexists(reln, FSM_FORKNUM))
+	strlcpy(path, testenv_relation_path(*locator, FSM_FORKNUM), MAXPGPATH);
+	if (stat(path, &info) != 0)
 		return true;
-	nblocks = smgrnblocks(reln, FSM_FORKNUM);
+	nblocks = info.st_size / BLCKSZ;
 	for (block = 0; block < nblocks; block++)
 	{
 		Buffer		buffer;

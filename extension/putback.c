@@ -154,7 +154,8 @@ put_pages(TestenvRestore *restore, Relation rel, const TestenvEntry *entry,
 		return;
 	if (entry->nblocks > (BlockNumber) NBuffers / 4)
 		strategy = GetAccessStrategy(BAS_BULKREAD);
-	testenv_batch_begin(&batch, rel, &restore->wal, testenv_standard_pages(entry));
+	testenv_batch_begin(&batch, rel, &restore->wal, testenv_standard_pages(entry),
+						restore->room);
 
 	for (i = 0; i < n; i++)
 	{
@@ -175,7 +176,6 @@ put_pages(TestenvRestore *restore, Relation rel, const TestenvEntry *entry,
 		add_image(restore, &batch, entry, block, strategy);
 	}
 	testenv_batch_write(&batch, false);
-	testenv_batch_end(&batch);
 
 	change->metapage = batch.first_block;
 	restore->npages += batch.nwritten;

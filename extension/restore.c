@@ -329,6 +329,8 @@ testenv_run_restore(const char *name, bool terminate, TestenvRestore *restore)
 	testenv_find_changes(restore);
 	for_each_table(restore, check_table_unused);
 	warn_lost_indexes(restore);
+	if (restore->any_locked)
+		restore->room = testenv_batch_room();
 	for_each_table(restore, testenv_putback_grow);
 
 	work = restore->any_locked;

@@ -403,6 +403,19 @@ finish_store(Snapshotting *snap, const char *label, TestenvHeader *header)
 	snap->result->nbytes = (int64) testenv_writer_end(snap->writer, header) * BLCKSZ;
 }
 
+/* Say in one NOTICE what the snapshot leaves out. */
+static void
+notice_uncovered(void)
+{
+	char	   *list = testenv_uncovered_relations();
+
+	if (list != NULL)
+		ereport(NOTICE,
+				(errmsg("some relations are not part of the snapshot"),
+				 errdetail("A restore leaves these as they are: %s.", list),
+				 errhint("Foreign tables, temporary tables and tables of foreign access methods are not covered.")));
+}
+
 /*
  * Take a snapshot of this database under a name.  The caller has checked the
  * guards and the name.
@@ -477,6 +490,7 @@ testenv_take_snapshot(const char *name, const char *label, TestenvTaken *result)
 		state->head.clean_lsn = clean_lsn;
 	}
 	testenv_state_write(state);
+	notice_uncovered();
 	relation_close(store, NoLock);
 	MemoryContextDelete(snap.scratch);
 	pfree(state);

@@ -20,7 +20,8 @@
  * The page speaks of a store only if all of this holds: it was written in this
  * database (a clone has another OID), by this system, on this timeline, for a
  * store with that OID and that random id (a snapshot that was rolled back is
- * gone).  Otherwise every page of every relation is compared, once.
+ * gone), at a position that the WAL has reached (pg_resetwal can set it back).
+ * Otherwise every page of every relation is compared, once.
  *
  * A relation that has another relfilenumber than the snapshot's, because a
  * test rewrote it, and was compared since, is listed as an override; what does
@@ -59,15 +60,14 @@ state_relation_oid(void)
 	return get_relname_relid(TESTENV_STATE_RELATION, testenv_schema_oid());
 }
 
-static TimeLineID
-current_timeline(void)
+/* Where WAL is inserted, or replayed up to, and on which timeline. */
+static XLogRecPtr
+current_position(TimeLineID *timeline)
 {
-	TimeLineID	timeline;
-
-	if (!RecoveryInProgress())
-		return GetWALInsertionTimeLine();
-	(void) GetXLogReplayRecPtr(&timeline);
-	return timeline;
+	if (RecoveryInProgress())
+		return GetXLogReplayRecPtr(timeline);
+	*timeline = GetWALInsertionTimeLine();
+	return GetXLogInsertRecPtr();
 }
 
 /*
@@ -108,14 +108,18 @@ testenv_state_read(TestenvState *state)
 bool
 testenv_state_speaks_of(const TestenvState *state, const TestenvDirectory *dir)
 {
+	TimeLineID	timeline;
+	XLogRecPtr	position = current_position(&timeline);
+
 	return state->head.magic == STATE_MAGIC &&
 		state->head.major == PG_MAJORVERSION_NUM &&
 		state->head.database == MyDatabaseId &&
 		state->head.system_identifier == GetSystemIdentifier() &&
-		state->head.timeline == current_timeline() &&
+		state->head.timeline == timeline &&
 		state->head.owner == dir->storeid &&
 		state->head.owner_id == dir->header.id &&
-		!XLogRecPtrIsInvalid(state->head.clean_lsn);
+		!XLogRecPtrIsInvalid(state->head.clean_lsn) &&
+		state->head.clean_lsn <= position;
 }
 
 /*
@@ -133,7 +137,7 @@ testenv_state_init(TestenvState *state, const TestenvState *old)
 	state->head.major = PG_MAJORVERSION_NUM;
 	state->head.database = MyDatabaseId;
 	state->head.system_identifier = GetSystemIdentifier();
-	state->head.timeline = current_timeline();
+	(void) current_position(&state->head.timeline);
 	state->head.previous_lsn = previous;
 	state->head.restore_number = restore_number;
 }

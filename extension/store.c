@@ -364,7 +364,7 @@ testenv_writer_begin(Relation store)
 	PGAlignedBlock page;
 
 	writer->rel = store;
-	testenv_batch_begin(&writer->batch, store, NULL, true);
+	testenv_batch_begin(&writer->batch, store, NULL, true, testenv_batch_room());
 
 	/* header, to come; counters */
 	fill_page(page.data, "", 0);
@@ -429,7 +429,6 @@ testenv_writer_end(TestenvStoreWriter *writer, TestenvHeader *header)
 	Buffer		buffer;
 
 	testenv_batch_write(&writer->batch, true);
-	testenv_batch_end(&writer->batch);
 
 	header->magic = STORE_MAGIC;
 	header->format = STORE_FORMAT;

@@ -286,6 +286,7 @@ typedef struct TestenvRestore
 	bool		wrote_catalogs;
 	MemoryContext context;
 	MemoryContext scratch;		/* reset per relation */
+	char	   *room;			/* for batches of pages */
 	int			ntables;
 	int			nsequences;
 	int64		npages;
@@ -389,8 +390,7 @@ extern bool testenv_same_meaning(const char *a, const char *b,
 extern bool testenv_standard_pages(const TestenvEntry *entry);
 extern void testenv_vm_image(char *page, BlockNumber nblocks, BlockNumber vmblock);
 extern void testenv_empty_fsm(Relation rel);
-extern bool testenv_fsm_is_empty(SMgrRelation reln, const RelFileLocator *locator,
-								 bool permanent);
+extern bool testenv_fsm_is_empty(const RelFileLocator *locator, bool permanent);
 extern void testenv_own_wal_start(TestenvOwnWal *wal);
 extern void testenv_own_wal_note(TestenvOwnWal *wal);
 extern XLogRecPtr testenv_lsn_end(XLogRecPtr lsn);
@@ -410,12 +410,12 @@ typedef struct TestenvPageBatch
 } TestenvPageBatch;
 
 extern void testenv_batch_begin(TestenvPageBatch *batch, Relation rel,
-								TestenvOwnWal *wal, bool standard);
+								TestenvOwnWal *wal, bool standard, char *room);
+extern char *testenv_batch_room(void);
 extern bool testenv_batch_full(const TestenvPageBatch *batch);
 extern char *testenv_batch_add(TestenvPageBatch *batch, BlockNumber block);
 extern void testenv_batch_flush(TestenvPageBatch *batch);
 extern void testenv_batch_write(TestenvPageBatch *batch, bool extend);
-extern void testenv_batch_end(TestenvPageBatch *batch);
 
 /* store.c */
 extern Oid	testenv_schema_oid(void);

@@ -110,7 +110,7 @@ check_relation(Check *check, int number)
 		Buffer		buffer;
 
 		CHECK_FOR_INTERRUPTS();
-		testenv_store_read(restore->store, entry->image + block, image.data, NULL);
+		testenv_read_image(restore, number, block, image.data, NULL);
 		buffer = read_shared(target, entry, MAIN_FORKNUM, block);
 		if (!testenv_same_meaning(BufferGetPage(buffer), image.data, entry))
 			report(check, target->relid, "block %u differs", block);

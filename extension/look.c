@@ -127,8 +127,7 @@ candidate(Look *look, BlockNumber block)
 		return true;
 	}
 	CHECK_FOR_INTERRUPTS();
-	testenv_store_read(restore->store, look->entry->image + block, image.data,
-					   look->strategy);
+	testenv_read_image(restore, look->number, block, image.data, look->strategy);
 	buffer = look_read(look, MAIN_FORKNUM, block);
 	look->differs = !testenv_same_page(BufferGetPage(buffer), image.data,
 									   testenv_standard_pages(look->entry));

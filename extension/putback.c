@@ -132,11 +132,10 @@ testenv_putback_grow(TestenvRestore *restore, int entry)
 
 static void
 add_image(TestenvRestore *restore, TestenvPageBatch *batch,
-		  const TestenvEntry *entry, BlockNumber block,
-		  BufferAccessStrategy strategy)
+		  int entry, BlockNumber block, BufferAccessStrategy strategy)
 {
-	testenv_store_read(restore->store, entry->image + block,
-					   testenv_batch_add(batch, block), strategy);
+	testenv_read_image(restore, entry, block, testenv_batch_add(batch, block),
+					   strategy);
 }
 
 static void
@@ -164,7 +163,7 @@ put_pages(TestenvRestore *restore, Relation rel, const TestenvEntry *entry,
 			break;
 		if (testenv_batch_full(&batch))
 			testenv_batch_flush(&batch);
-		add_image(restore, &batch, entry, block, strategy);
+		add_image(restore, &batch, change->entry, block, strategy);
 	}
 	testenv_batch_flush(&batch);
 
@@ -173,7 +172,7 @@ put_pages(TestenvRestore *restore, Relation rel, const TestenvEntry *entry,
 	{
 		if (testenv_batch_full(&batch))
 			testenv_batch_write(&batch, false);
-		add_image(restore, &batch, entry, block, strategy);
+		add_image(restore, &batch, change->entry, block, strategy);
 	}
 	testenv_batch_write(&batch, false);
 

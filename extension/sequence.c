@@ -135,7 +135,7 @@ testenv_sequence_putback(TestenvRestore *restore, int entry)
 									RowExclusiveLock);
 	PGAlignedBlock image;
 
-	testenv_store_read(restore->store, e->image, image.data, NULL);
+	testenv_read_image(restore, entry, 0, image.data, NULL);
 	overwrite(rel, image.data, &restore->wal);
 	if (e->flags & TESTENV_CACHED_SEQ)
 	{

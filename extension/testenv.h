@@ -287,6 +287,7 @@ typedef struct TestenvRestore
 	MemoryContext context;
 	MemoryContext scratch;		/* reset per relation */
 	char	   *room;			/* for batches of pages */
+	struct TestenvToastMove *move;	/* see image.c */
 	int			ntables;
 	int			nsequences;
 	int64		npages;
@@ -416,6 +417,11 @@ extern bool testenv_batch_full(const TestenvPageBatch *batch);
 extern char *testenv_batch_add(TestenvPageBatch *batch, BlockNumber block);
 extern void testenv_batch_flush(TestenvPageBatch *batch);
 extern void testenv_batch_write(TestenvPageBatch *batch, bool extend);
+
+/* image.c */
+extern void testenv_read_image(TestenvRestore *restore, int entry,
+							   BlockNumber block, char *page,
+							   BufferAccessStrategy strategy);
 
 /* store.c */
 extern Oid	testenv_schema_oid(void);

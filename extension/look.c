@@ -132,6 +132,10 @@ candidate(Look *look, BlockNumber block)
 	look->differs = !testenv_same_page(BufferGetPage(buffer), image.data,
 									   testenv_standard_pages(look->entry));
 	UnlockReleaseBuffer(buffer);
+	if (look->differs)
+		ereport(DEBUG1,
+				(errmsg_internal("block %u of relation %s differs from the snapshot",
+								 block, testenv_relation_name(look->target->relid))));
 	return !look->differs;
 }
 
@@ -327,7 +331,9 @@ heap_differs(TestenvRestore *restore, int first, int last)
 	look_begin(&heap, restore, first, false);
 	measure(&heap, rel);
 	relation_close(rel, NoLock);
-	differs = heap.nblocks != heap.entry->nblocks || !walk_heap(&heap) || heap.map_differs;
+	differs = heap.nblocks != heap.entry->nblocks ||
+		heap.target->ispopulated != ((heap.entry->flags & TESTENV_POPULATED) != 0) ||
+		!walk_heap(&heap) || heap.map_differs;
 	if (!differs &&
 		!testenv_fsm_is_empty(&heap.target->locator,
 							  heap.entry->relpersistence == RELPERSISTENCE_PERMANENT))

@@ -38,6 +38,7 @@ set_target(TestenvTarget *target, const TestenvCatalogRel *rel)
 		rel->reltablespace : MyDatabaseTableSpace;
 	target->locator.dbOid = MyDatabaseId;
 	target->locator.relNumber = rel->relfilenumber;
+	target->ispopulated = rel->ispopulated;
 }
 
 static void pg_attribute_printf(2, 3)

@@ -15,6 +15,9 @@
  * ROLLBACK of the restore's transaction would lose the message and not the
  * restore.  Standbys are told through WAL.
  *
+ * Whether a materialized view may be read is in pg_class.  It is set there as
+ * any catalog is, so a ROLLBACK takes it back; the next restore finds that.
+ *
  * The statistics are told that the table has its old number of rows and none
  * dead, so that autovacuum does not chase a table that is fine.
  *

@@ -95,7 +95,9 @@ put_pages_of(TestenvRestore *restore, int entry)
 	int			i;
 
 	testenv_putback_pages(restore, entry);
-	changed = restore->npages > before;
+	changed = restore->npages > before ||
+		restore->mapping->targets[entry].ispopulated !=
+		((restore->dir->entries[entry].flags & TESTENV_POPULATED) != 0);
 	for (i = entry; i <= last && !changed; i++)
 	{
 		const TestenvChange *change = restore->changes->by_entry[i];

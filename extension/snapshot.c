@@ -249,7 +249,7 @@ add_entry(Snapshotting *snap, Relation rel, TestenvKind kind)
 	entry->nblocks = RelationGetNumberOfBlocks(rel);
 	if (IsCatalogRelation(rel))
 		entry->flags |= TESTENV_CATALOG;
-	if (rel->rd_rel->relkind == RELKIND_MATVIEW && RelationIsPopulated(rel))
+	if (RelationIsPopulated(rel))
 		entry->flags |= TESTENV_POPULATED;
 
 	entry->name = snap->names.len;

@@ -63,7 +63,7 @@ typedef enum TestenvKind
 } TestenvKind;
 
 /* Flags of an entry */
-#define TESTENV_POPULATED	0x0001	/* materialized view that may be read */
+#define TESTENV_POPULATED	0x0001	/* relispopulated: false for some materialized views */
 #define TESTENV_CACHED_SEQ	0x0002	/* sequence of which sessions cache values */
 #define TESTENV_CATALOG		0x0004	/* pg_largeobject, pg_largeobject_metadata */
 
@@ -169,6 +169,7 @@ typedef struct TestenvTarget
 {
 	Oid			relid;			/* InvalidOid: an index that is gone */
 	RelFileLocator locator;
+	bool		ispopulated;
 	bool		trusted;		/* its pages were put there by what the state
 								 * page speaks of */
 } TestenvTarget;

@@ -45,6 +45,7 @@
 #include "catalog/pg_sequence.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
+#include "nodes/nodes.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/inval.h"
@@ -320,6 +321,7 @@ scan_pg_index(TestenvCatalog *catalog)
 											 sizeof(TestenvCatalogIndex) * max);
 		}
 		catalog->indexes[catalog->nindexes].tableid = form->indrelid;
+		catalog->indexes[catalog->nindexes].isready = form->indisready;
 		catalog->indexes[catalog->nindexes++].indexid = form->indexrelid;
 	}
 	systable_endscan(scan);
@@ -403,22 +405,47 @@ testenv_catalog(void)
 	return cached_catalog;
 }
 
+/* Hash a value of pg_index; trees without the places they were parsed from. */
+static uint64
+hash_index_value(Datum value, bool is_tree, uint64 hash)
+{
+	struct varlena *bytes;
+
+	if (is_tree)
+	{
+		char	   *tree = nodeToString(stringToNode(TextDatumGetCString(value)));
+
+		return hash_bytes64(tree, strlen(tree), hash);
+	}
+	bytes = PG_DETOAST_DATUM(value);
+	return hash_bytes64(bytes, VARSIZE(bytes), hash);
+}
+
 /*
- * The fingerprint of an index: two indexes of a table with the same one order
- * the same entries, as REINDEX CONCURRENTLY's two do.
+ * The fingerprint of an index: two indexes of a table with the same one hold
+ * the same entries in the same way, as REINDEX CONCURRENTLY's two do.
  */
 uint64
 testenv_index_fingerprint(Oid indexid)
 {
+	static const struct
+	{
+		AttrNumber	attnum;
+		bool		is_tree;
+	}			columns[] = {
+		{Anum_pg_index_indkey, false},
+		{Anum_pg_index_indcollation, false},
+		{Anum_pg_index_indclass, false},
+		{Anum_pg_index_indoption, false},
+		{Anum_pg_index_indexprs, true},
+		{Anum_pg_index_indpred, true}
+	};
 	HeapTuple	tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(indexid));
 	HeapTuple	class_tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(indexid));
 	Form_pg_index form;
 	uint64		hash = 0;
-	static const int attributes[] = {
-		Anum_pg_index_indkey, Anum_pg_index_indcollation,
-		Anum_pg_index_indclass, Anum_pg_index_indoption,
-		Anum_pg_index_indexprs, Anum_pg_index_indpred
-	};
+	Datum		value;
+	bool		isnull;
 	int			i;
 
 	if (!HeapTupleIsValid(tuple) || !HeapTupleIsValid(class_tuple))
@@ -430,17 +457,21 @@ testenv_index_fingerprint(Oid indexid)
 	hash = hash_combine64(hash, form->indisunique);
 	hash = hash_combine64(hash, form->indisexclusion);
 
-	for (i = 0; i < (int) lengthof(attributes); i++)
+	for (i = 0; i < (int) lengthof(columns); i++)
 	{
-		bool		isnull;
-		Datum		value = SysCacheGetAttr(INDEXRELID, tuple, attributes[i], &isnull);
-
+		value = SysCacheGetAttr(INDEXRELID, tuple, columns[i].attnum, &isnull);
 		if (!isnull)
-		{
-			struct varlena *bytes = PG_DETOAST_DATUM(value);
-
-			hash = hash_bytes64(bytes, VARSIZE(bytes), hash);
-		}
+			hash = hash_index_value(value, columns[i].is_tree, hash);
+	}
+	value = SysCacheGetAttr(RELOID, class_tuple, Anum_pg_class_reloptions, &isnull);
+	if (!isnull)
+		hash = hash_index_value(value, false, hash);
+	for (i = 1; i <= form->indnkeyatts; i++)
+	{
+		/* parameters of operator classes, which lay entries out differently */
+		value = get_attoptions(indexid, i);
+		if (value != (Datum) 0)
+			hash = hash_index_value(value, false, hash_combine64(hash, i));
 	}
 	ReleaseSysCache(class_tuple);
 	ReleaseSysCache(tuple);

@@ -32,15 +32,17 @@ typedef bool TU_UpdateIndexes;
 #define pgstat_get_local_beentry_by_index(i) pgstat_fetch_stat_local_beentry(i)
 #endif
 
-/* 17 replaced backend ids by process numbers */
+/* 17 replaced backend ids by process numbers, and renamed shared variables */
 #if PG_VERSION_NUM < 170000
 #define INVALID_PROC_NUMBER InvalidBackendId
 #define ProcNumberGetProc(n) BackendIdGetProc(n)
 #define testenv_vxid_proc(vxid) BackendIdGetProc((vxid).backendId)
 #define testenv_proc_lxid(proc) ((proc)->lxid)
+#define testenv_oldest_clog_xid (ShmemVariableCache->oldestClogXid)
 #else
 #define testenv_vxid_proc(vxid) ProcNumberGetProc((vxid).procNumber)
 #define testenv_proc_lxid(proc) ((proc)->vxid.lxid)
+#define testenv_oldest_clog_xid (TransamVariables->oldestClogXid)
 #endif
 
 /* 18: another word for noreturn, paths by value, and vacuums know when they began */

@@ -33,31 +33,11 @@
 #include "catalog/pg_am.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
-#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 
 #include "testenv.h"
-
-/* One line that names the snapshots there are. */
-static char *
-list_of_snapshots(void)
-{
-	StringInfoData list;
-	ListCell   *cell;
-
-	initStringInfo(&list);
-	foreach(cell, testenv_store_list())
-	{
-		const char *name = testenv_store_snapshot_name(lfirst_oid(cell));
-
-		if (name != NULL)
-			appendStringInfo(&list, "%s\"%s\"", list.len > 0 ? ", " : "", name);
-	}
-	return list.len > 0 ? psprintf("Snapshots of this database: %s.", list.data) :
-		pstrdup("This database has no snapshot.");
-}
 
 /*
  * Open a snapshot by name, or the one last taken or restored.  Sets up the
@@ -81,7 +61,7 @@ testenv_open_snapshot(TestenvRestore *restore, const char *name, const char *ver
 			ereport(ERROR,
 					(errcode(ERRCODE_UNDEFINED_OBJECT),
 					 errmsg("there is no snapshot to %s", verb),
-					 errdetail("%s", list_of_snapshots()),
+					 errdetail("%s", testenv_store_names()),
 					 errhint("Use testenv_snapshot() once the database is seeded.")));
 	}
 	else
@@ -92,12 +72,13 @@ testenv_open_snapshot(TestenvRestore *restore, const char *name, const char *ver
 			ereport(ERROR,
 					(errcode(ERRCODE_UNDEFINED_OBJECT),
 					 errmsg("snapshot \"%s\" does not exist", name),
-					 errdetail("%s", list_of_snapshots()),
+					 errdetail("%s", testenv_store_names()),
 					 errhint("Use testenv_snapshot() to take a snapshot.")));
 	}
 	restore->store = relation_open(storeid, AccessShareLock);
 	restore->name = pstrdup(testenv_store_snapshot_name(storeid));
 	restore->dir = testenv_store_load(restore->store, verb);
+	restore->redo = testenv_state_lost_catalogs(&restore->state);
 	restore->changes = testenv_changes_create(restore->context,
 											  restore->dir->header.nentries);
 	restore->locked = MemoryContextAllocExtended(restore->context,
@@ -127,7 +108,7 @@ refuse_changed_schema(const TestenvRestore *restore)
 							 testenv_relation_name(mapping->new_tables[i]));
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("cannot restore snapshot \"%s\": tables were created, altered or dropped since",
+			 errmsg("cannot restore snapshot \"%s\": the schema has changed since",
 					restore->name),
 			 errdetail("%s", list.data),
 			 errhint("Undo those changes, or bring the database to the wanted state and take the snapshot again.")));
@@ -323,7 +304,8 @@ testenv_find_changes(TestenvRestore *restore)
 
 /*
  * Is everything that we did not lock still equal to the snapshot?  Asked after
- * a restore, when others wrote WAL meanwhile.
+ * a restore, when others wrote WAL meanwhile.  The restore itself may have
+ * changed catalogs, by rebuilding an index for instance, so map again.
  */
 bool
 testenv_still_clean(TestenvRestore *restore)
@@ -331,8 +313,8 @@ testenv_still_clean(TestenvRestore *restore)
 	TestenvDirectory *dir = restore->dir;
 	uint32		entry;
 
-	AcceptInvalidationMessages();
-	if (!testenv_mapping_is_current(restore->mapping))
+	restore->mapping = testenv_mapping(dir, &restore->state);
+	if (restore->mapping->problems != NIL)
 		return false;
 	for (entry = 0; entry < dir->header.nentries; entry += 1 + dir->entries[entry].nchildren)
 	{

@@ -26,12 +26,14 @@
  *	  that names the session.
  *
  * Locks: the caller holds AccessExclusiveLock on the table.  The TOAST table
- * is locked here, so that autovacuum is out of it.
+ * is locked with ShareUpdateExclusiveLock while it is vacuumed, so that
+ * autovacuum is out of it.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include "access/genam.h"
 #include "access/heapam.h"
 #include "access/htup_details.h"
 #include "access/multixact.h"
@@ -186,6 +188,29 @@ newest_xid(Relation rel, Buffer buffer, void *arg)
 	}
 }
 
+/*
+ * Vacuum keeps its locks on indexes until the end of the transaction, as if it
+ * were one of its own.  With thousands of tables they would fill the lock
+ * table; the table's own lock keeps everybody out.
+ */
+static void
+release_index_locks(Relation rel)
+{
+	List	   *indexes = RelationGetIndexList(rel);
+	ListCell   *cell;
+
+	foreach(cell, indexes)
+	{
+		Relation	index = index_open(lfirst_oid(cell), AccessShareLock);
+		bool		taken = index->rd_index->indisready;
+
+		index_close(index, AccessShareLock);
+		if (taken)
+			UnlockRelationOid(lfirst_oid(cell), RowExclusiveLock);
+	}
+	list_free(indexes);
+}
+
 static void
 vacuum_freeze(Relation rel)
 {
@@ -200,7 +225,8 @@ vacuum_freeze(Relation rel)
 	memset(&params, 0, sizeof(params));
 	params.options = VACOPT_VACUUM | VACOPT_FREEZE;
 	params.index_cleanup = VACOPTVALUE_ENABLED;
-	params.truncate = VACOPTVALUE_DISABLED;
+	/* else autovacuum cuts empty pages at the end, and each restore adds them */
+	params.truncate = VACOPTVALUE_ENABLED;
 	params.log_min_duration = -1;
 	params.nworkers = -1;
 
@@ -210,6 +236,7 @@ vacuum_freeze(Relation rel)
 						   save_sec_context | SECURITY_RESTRICTED_OPERATION);
 	table_relation_vacuum(rel, &params, GetAccessStrategy(BAS_VACUUM));
 	SetUserIdAndSecContext(save_userid, save_sec_context);
+	release_index_locks(rel);
 }
 
 /* Vacuum a table with its TOAST table; true if that was enough. */
@@ -223,7 +250,7 @@ vacuum_group(Relation rel)
 									   ShareUpdateExclusiveLock);
 
 		vacuum_freeze(toast);
-		table_close(toast, NoLock);
+		table_close(toast, ShareUpdateExclusiveLock);
 	}
 	return testenv_is_frozen(rel);
 }

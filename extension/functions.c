@@ -208,10 +208,10 @@ testenv_drop(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("snapshot \"%s\" does not exist", name),
-				 errdetail("There is nothing to drop."),
-				 errhint("testenv_snapshots() lists the snapshots of this database.")));
+				 errdetail("%s", testenv_store_names()),
+				 errhint("testenv_snapshots() tells more of them.")));
 	describe_for_log(storeid, &ntables, &npages);
-	testenv_store_drop(storeid);
+	testenv_store_drop(storeid, &wait, "drop");
 	ms = milliseconds_since(start);
 	log_operation("dropped", name, ntables, npages, ms);
 	PG_RETURN_VOID();

@@ -18,8 +18,8 @@
  *	- what maintenance of a whole database does must pass: VACUUM and ANALYZE
  *	  do nothing, VACUUM FULL, CLUSTER and SET TABLESPACE copy the blocks, a
  *	  scan finds no row, CREATE INDEX makes an empty index;
- *	- what would write rows is refused: INSERT, COPY, UPDATE, DELETE, TRUNCATE,
- *	  SELECT FOR UPDATE;
+ *	- what would write rows is refused: INSERT, COPY, TRUNCATE (UPDATE, DELETE
+ *	  and SELECT FOR UPDATE find no row to work on);
  *	- what would make storage that testenv_snapshot() did not fill is refused:
  *	  CREATE TABLE ... USING testenv_image, SET UNLOGGED, and an ALTER TABLE
  *	  that rewrites.  The last one shows as a scan under the session's own
@@ -46,6 +46,7 @@
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "storage/smgr.h"
+#include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
@@ -69,6 +70,30 @@ refuse(Relation rel, const char *verb)
 					verb, RelationGetRelationName(rel)),
 			 errdetail("A relation of the access method \"testenv_image\" has no rows; only testenv_snapshot() writes it."),
 			 errhint("Use testenv_snapshot() to take a snapshot and testenv_drop() to remove one.")));
+}
+
+/* Refuse to make storage that no snapshot fills. */
+pg_noreturn static void refuse_storage(Relation rel);
+
+static void
+refuse_storage(Relation rel)
+{
+	const char *name = RelationGetRelationName(rel);
+	const char *store = strncmp(name, "pg_temp_", 8) == 0 ?
+		get_rel_name(atooid(name + 8)) : NULL;
+
+	/* the transient heap of an ALTER TABLE that rewrites a store */
+	if (store != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("cannot rewrite \"%s\": it holds page images of testenv", store),
+				 errdetail("A relation of the access method \"testenv_image\" has no rows; only testenv_snapshot() writes it."),
+				 errhint("Use testenv_snapshot() to take a snapshot and testenv_drop() to remove one.")));
+	ereport(ERROR,
+			(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+			 errmsg("cannot make a relation of the access method \"testenv_image\""),
+			 errdetail("Such relations hold page images of testenv, and only testenv_snapshot() makes them; they are never unlogged or temporary."),
+			 errhint("Use another access method for \"%s\".", name)));
 }
 
 /*
@@ -261,12 +286,15 @@ is_rewrite_of_image(Relation rel)
 	HeapTuple	tuple;
 	bool		result = false;
 
-	if (strncmp(name, "pg_temp_", 8) != 0)
+	if (strncmp(name, "pg_temp_", 8) != 0 || RelationGetNumberOfAttributes(rel) != 0)
 		return false;
 	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(atooid(name + 8)));
 	if (HeapTupleIsValid(tuple))
 	{
-		result = ((Form_pg_class) GETSTRUCT(tuple))->relam == rel->rd_rel->relam;
+		Form_pg_class form = (Form_pg_class) GETSTRUCT(tuple);
+
+		result = form->relam == rel->rd_rel->relam &&
+			form->relnamespace == rel->rd_rel->relnamespace;
 		ReleaseSysCache(tuple);
 	}
 	return result;
@@ -288,10 +316,9 @@ image_set_new(Relation rel, const RelFileLocator *newrlocator,
 
 	if (rel->rd_locator.relNumber != newrlocator->relNumber)
 		refuse(rel, "truncate");
-	if (persistence != RELPERSISTENCE_PERMANENT)
-		refuse(rel, "make temporary or unlogged");
-	if (!creating_image && !IsBinaryUpgrade && !is_rewrite_of_image(rel))
-		refuse(rel, "create");
+	if (persistence != RELPERSISTENCE_PERMANENT ||
+		(!creating_image && !IsBinaryUpgrade && !is_rewrite_of_image(rel)))
+		refuse_storage(rel);
 
 	srel = RelationCreateStorage(*newrlocator, persistence, true);
 	testenv_smgrclose(srel);
@@ -322,6 +349,7 @@ static void
 image_copy_data(Relation rel, const RelFileLocator *newrlocator)
 {
 	copy_blocks(rel, newrlocator, true);
+	RelationDropStorage(rel);
 }
 
 static void

@@ -8,8 +8,7 @@
  * pg_shdepend too, which is shared by all databases and is what DROP ROLE
  * looks at.  After pg_largeobject_metadata was put back, the entries there are
  * made to agree with it.  This is an ordinary change of a catalog: a ROLLBACK
- * takes it back, and the next restore that finds large objects changed makes
- * it again.
+ * takes it back, and the next restore makes it again (state.c).
  *
  * Locks: RowExclusiveLock on pg_shdepend; the caller holds AccessExclusiveLock
  * on pg_largeobject_metadata.
@@ -178,9 +177,9 @@ insert_dependency(Relation pg_shdepend, const LargeObjectDependency *dependency)
 
 /*
  * Make pg_shdepend agree with pg_largeobject_metadata, which was just put
- * back.  Returns nothing; does nothing where they agree already.
+ * back.  False if they agreed already.
  */
-void
+bool
 testenv_largeobject_dependencies(void)
 {
 	Relation	metadata = table_open(LargeObjectMetadataRelationId, AccessShareLock);
@@ -198,7 +197,7 @@ testenv_largeobject_dependencies(void)
 	if (same)
 	{
 		table_close(metadata, AccessShareLock);
-		return;
+		return false;
 	}
 
 	foreach(cell, present)
@@ -226,4 +225,5 @@ testenv_largeobject_dependencies(void)
 	table_close(pg_shdepend, RowExclusiveLock);
 	CommandCounterIncrement();
 	table_close(metadata, AccessShareLock);
+	return true;
 }

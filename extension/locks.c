@@ -294,7 +294,9 @@ report_failure(ErrorData *error, const LOCKTAG *tags, const LOCKMODE *modes,
 						verb, tags[0].locktag_type == LOCKTAG_RELATION ?
 						testenv_relation_name(tags[0].locktag_field2) : "testenv itself"),
 				 errdetail("Waited %d ms for:\n%s", testenv_lock_timeout, blockers),
-				 errhint("End those transactions, raise testenv.lock_timeout, or use testenv_restore(terminate => true).")));
+				 strcmp(verb, "restore") == 0 ?
+				 errhint("End those transactions, raise testenv.lock_timeout, or use testenv_restore(terminate => true).") :
+				 errhint("End those transactions, or raise testenv.lock_timeout.")));
 	}
 	if (error->sqlerrcode == ERRCODE_OUT_OF_MEMORY)
 		ereport(ERROR,

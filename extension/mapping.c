@@ -125,8 +125,9 @@ map_indexes(TestenvMapping *mapping, TestenvCatalog *catalog,
 											pstrdup(dir->names + dir->entries[i].name));
 	}
 
+	/* one that is not maintained (see putback.c) need not be rebuilt either */
 	for (k = start; k < end; k++)
-		if (!taken[k - start])
+		if (!taken[k - start] && catalog->indexes[k].isready)
 			add_new_index(mapping, &catalog->indexes[k]);
 	pfree(taken);
 }
@@ -150,11 +151,15 @@ map_table(TestenvMapping *mapping, TestenvCatalog *catalog,
 		add_problem(mapping, "%s was dropped", dir->names + table->name);
 		return;
 	}
-	if (rel->fingerprint != table->fingerprint ||
-		rel->relpersistence != table->relpersistence ||
-		rel->relam != table->relam)
+	if (rel->relpersistence != table->relpersistence)
 	{
-		add_problem(mapping, "%s has other columns, or is kept otherwise",
+		add_problem(mapping, "%s is %s now", testenv_relation_name(rel->relid),
+					rel->relpersistence == RELPERSISTENCE_UNLOGGED ? "unlogged" : "logged");
+		return;
+	}
+	if (rel->fingerprint != table->fingerprint || rel->relam != table->relam)
+	{
+		add_problem(mapping, "%s has other columns, or columns of other types",
 					testenv_relation_name(rel->relid));
 		return;
 	}
@@ -188,7 +193,7 @@ map_sequence(TestenvMapping *mapping, TestenvCatalog *catalog,
 		add_problem(mapping, "%s was dropped", dir->names + sequence->name);
 	else if (rel->fingerprint != sequence->fingerprint ||
 			 rel->relpersistence != sequence->relpersistence)
-		add_problem(mapping, "%s is defined otherwise",
+		add_problem(mapping, "sequence %s was altered",
 					testenv_relation_name(rel->relid));
 	else
 		set_target(&mapping->targets[entry], rel);
@@ -246,6 +251,18 @@ mark_trusted(TestenvMapping *mapping, const TestenvDirectory *dir,
 			mapping->targets[override->entry].trusted =
 				mapping->targets[override->entry].locator.relNumber == override->relfilenumber;
 	}
+}
+
+/* Has a heap an index that the snapshot has no image of? */
+bool
+testenv_has_new_index(const TestenvMapping *mapping, Oid tableid)
+{
+	int			i;
+
+	for (i = 0; i < mapping->nnew_indexes; i++)
+		if (mapping->new_indexes[i].tableid == tableid)
+			return true;
+	return false;
 }
 
 /*

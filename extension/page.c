@@ -24,7 +24,7 @@
  * The visibility map is never copied: of an all-frozen heap it is a function
  * of the number of blocks.  Pages of it are logged whole, since their
  * pd_lower calls everything a hole.  The free space map is put back to empty:
- * that is also what a snapshot leaves behind (freeze.c), so the next rows go
+ * that is also what a snapshot leaves behind (snapshot.c), so the next rows go
  * to the same places.  Like the server, we do not log it.
  *
  * Not protected against: somebody who writes to a relation without a lock.
@@ -342,54 +342,92 @@ testenv_batch_flush(TestenvPageBatch *batch)
 }
 
 /*
- * Write the blocks of the batch past shared buffers: consecutive blocks that
- * did not exist when the relation was locked.  With "extend" they do not exist
- * yet; otherwise they were added as empty pages.
+ * Log a batch of pages of a fork as they are to be, and write them past shared
+ * buffers.  "extend": the blocks do not exist yet.
+ *
+ * The WAL comes first, and has to be on disk: a page that is ahead of its WAL
+ * would make recovery skip changes.  Not so for a file that is new in this
+ * transaction, because it is nobody's after a crash.
  *
  * DELAY_CHKPT_START keeps a checkpoint from placing its redo point between the
  * record and the write whose fsync it would then not know of.  It is cleared
  * on error by the end of the transaction.
  */
-void
-testenv_batch_write(TestenvPageBatch *batch, bool extend)
+static void
+log_and_write(Relation rel, char *images, BlockNumber first, int npages,
+			  bool standard, bool extend, TestenvOwnWal *wal)
 {
-	Relation	rel = batch->rel;
 	SMgrRelation reln = RelationGetSmgr(rel);
-	Page		pages[TESTENV_BATCH];
 	bool		needs_wal = RelationNeedsWAL(rel);
-	bool		skip_fsync = rel->rd_rel->relpersistence == RELPERSISTENCE_PERMANENT &&
-		!needs_wal;
+	bool		skip_fsync = !needs_wal &&
+		rel->rd_rel->relpersistence == RELPERSISTENCE_PERMANENT;
 	int			i;
-
-	if (batch->npages == 0)
-		return;
-	if (batch->blocks[0] == 0)
-		batch->first_block = true;
-	for (i = 0; i < batch->npages; i++)
-		pages[i] = (Page) (batch->images + (Size) i * BLCKSZ);
 
 	Assert((MyProc->delayChkptFlags & DELAY_CHKPT_START) == 0);
 	MyProc->delayChkptFlags |= DELAY_CHKPT_START;
-	if (needs_wal)
+	for (i = 0; needs_wal && i < npages; i += TESTENV_BATCH)
 	{
-		log_newpages(&rel->rd_locator, MAIN_FORKNUM, batch->npages,
-					 batch->blocks, pages, batch->standard);
-		testenv_own_wal_note(batch->wal);
+		int			n = Min(TESTENV_BATCH, npages - i);
+		BlockNumber blocks[TESTENV_BATCH];
+		Page		pages[TESTENV_BATCH];
+		int			k;
+
+		for (k = 0; k < n; k++)
+		{
+			blocks[k] = first + i + k;
+			pages[k] = (Page) (images + (Size) (i + k) * BLCKSZ);
+		}
+		log_newpages(&rel->rd_locator, MAIN_FORKNUM, n, blocks, pages, standard);
+		testenv_own_wal_note(wal);
 	}
-	for (i = 0; i < batch->npages; i++)
+	if (needs_wal && !extend)
+		XLogFlush(XactLastRecEnd);
+
+	for (i = 0; i < npages; i++)
 	{
-		PageSetChecksumInplace(pages[i], batch->blocks[i]);
+		char	   *page = images + (Size) i * BLCKSZ;
+
+		PageSetChecksumInplace((Page) page, first + i);
 		if (extend)
-			smgrextend(reln, MAIN_FORKNUM, batch->blocks[i],
-					   (char *) pages[i], skip_fsync);
+			smgrextend(reln, MAIN_FORKNUM, first + i, page, skip_fsync);
 		else
-			smgrwrite(reln, MAIN_FORKNUM, batch->blocks[i],
-					  (char *) pages[i], skip_fsync);
+			smgrwrite(reln, MAIN_FORKNUM, first + i, page, skip_fsync);
 	}
 	MyProc->delayChkptFlags &= ~DELAY_CHKPT_START;
+}
 
-	batch->nwritten += batch->npages;
+/*
+ * Append the pages of the batch to a relation that this transaction made, so
+ * that a crash leaves nothing of it.
+ */
+void
+testenv_batch_append(TestenvPageBatch *batch)
+{
+	if (batch->npages > 0)
+		log_and_write(batch->rel, batch->images, batch->blocks[0], batch->npages,
+					  batch->standard, true, batch->wal);
 	batch->npages = 0;
+}
+
+/* Room for the pages of testenv_write_new_blocks(). */
+char *
+testenv_extent_room(BlockNumber npages)
+{
+	char	   *raw = palloc((Size) Min(npages, TESTENV_EXTENT) * BLCKSZ + TESTENV_IO_ALIGN);
+
+	return (char *) TYPEALIGN(TESTENV_IO_ALIGN, raw);
+}
+
+/*
+ * Write consecutive blocks that were added as empty pages while the relation
+ * was locked, so that nobody else has read them.  At most TESTENV_EXTENT at a
+ * time: the WAL is flushed once for each call.
+ */
+void
+testenv_write_new_blocks(Relation rel, char *images, BlockNumber first,
+						 int npages, bool standard, TestenvOwnWal *wal)
+{
+	log_and_write(rel, images, first, npages, standard, false, wal);
 }
 
 /*

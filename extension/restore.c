@@ -6,7 +6,8 @@
  * The order is what makes it safe:
  *
  *	1. refuse what can be refused, find and lock what changed (detect.c);
- *	2. grow files, the only step that can run out of disk;
+ *	2. grow files, which is what can run out of disk; make the new files of
+ *	   sequences whose values sessions cache;
  *	3. if the database belonged to another snapshot, say in the state page that
  *	   it belongs to none;
  *	4. pages, then cuts, then maps, caches and statistics, then sequences, then
@@ -83,6 +84,33 @@ check_table_unused(TestenvRestore *restore, int entry)
 	testenv_guard_unused(rel, "restore");
 	CheckTableForSerializableConflictIn(rel);
 	table_close(rel, NoLock);
+}
+
+/*
+ * The same for tables that were made since and will be emptied, and the one
+ * part of putting sequences back that can run out of disk.
+ */
+static void
+prepare_others(TestenvRestore *restore)
+{
+	TestenvDirectory *dir = restore->dir;
+	uint32		entry;
+	int			i;
+
+	for (i = 0; i < restore->mapping->nnew_tables; i++)
+	{
+		Relation	rel;
+
+		if (!restore->new_locked[i])
+			continue;
+		rel = table_open(restore->mapping->new_tables[i], AccessShareLock);
+		testenv_guard_unused(rel, "restore");
+		CheckTableForSerializableConflictIn(rel);
+		table_close(rel, NoLock);
+	}
+	for (entry = 0; entry < dir->header.nentries; entry += 1 + dir->entries[entry].nchildren)
+		if (restore->locked[entry] && dir->entries[entry].kind == TESTENV_SEQUENCE)
+			testenv_sequence_prepare(restore, entry);
 }
 
 /* Put the pages of a table back, and count it if there was anything to do. */
@@ -253,6 +281,8 @@ write_state(TestenvRestore *restore, XLogRecPtr clean_lsn)
 	state->head.current = dir->storeid;
 	state->head.current_id = dir->header.id;
 	state->head.restore_number++;
+	if (restore->wrote_catalogs)
+		state->head.full_xid = U64FromFullTransactionId(GetTopFullTransactionId());
 	if (!restore->owner_lost)
 	{
 		state->head.owner = dir->storeid;
@@ -294,14 +324,10 @@ put_everything_back(TestenvRestore *restore)
 	empty_new_tables(restore);
 
 	for (entry = 0; entry < dir->header.nentries; entry += 1 + dir->entries[entry].nchildren)
-	{
 		if (restore->locked[entry] &&
-			restore->mapping->targets[entry].relid == LargeObjectMetadataRelationId)
-		{
-			testenv_largeobject_dependencies();
+			restore->mapping->targets[entry].relid == LargeObjectMetadataRelationId &&
+			testenv_largeobject_dependencies())
 			restore->wrote_catalogs = true;
-		}
-	}
 }
 
 /*
@@ -309,7 +335,8 @@ put_everything_back(TestenvRestore *restore)
  * restored.  What was done is left in *restore.
  *
  * Privileges: none but EXECUTE on the SQL function.
- * Errors: see doc/reference.md; each is raised before a page is touched.
+ * Errors: see doc/reference.md.  A refusal comes before a page is touched; what
+ * can fail later is the disk itself, and an index that is rebuilt (putback.c).
  */
 void
 testenv_run_restore(const char *name, bool terminate, TestenvRestore *restore)
@@ -333,6 +360,7 @@ testenv_run_restore(const char *name, bool terminate, TestenvRestore *restore)
 	warn_lost_indexes(restore);
 	if (restore->any_locked)
 		restore->room = testenv_batch_room();
+	prepare_others(restore);
 	for_each_table(restore, testenv_putback_grow);
 
 	work = restore->any_locked;
@@ -342,8 +370,10 @@ testenv_run_restore(const char *name, bool terminate, TestenvRestore *restore)
 	HOLD_INTERRUPTS();
 	if (work)
 		put_everything_back(restore);
+	if (restore->redo && testenv_largeobject_dependencies())
+		restore->wrote_catalogs = true;
 	put_free_space_only(restore);
-	if (work || !speaks ||
+	if (work || !speaks || restore->redo ||
 		restore->look_lsn - restore->state.head.clean_lsn > CLEAN_LSN_LAG)
 		write_state(restore, new_clean_lsn(restore));
 	testenv_store_count_restore(restore->store);

@@ -13,7 +13,8 @@
  * that they have fetched already, and drop them only when the sequence gets
  * another relfilenumber.  It gets one, at the snapshot and at each restore
  * that finds it changed, under AccessExclusiveLock; and the old file is
- * overwritten too, since ROLLBACK brings that one back.
+ * overwritten too, since ROLLBACK brings that one back.  (After a ROLLBACK the
+ * next restore makes the new file again; see state.c.)
  *
  * Not protected against: currval() and lastval() of sessions, which are theirs.
  *
@@ -68,16 +69,19 @@ move_to_new_file(Relation rel, const char *image)
 	CommandCounterIncrement();
 }
 
+/* Overwrite the page of a sequence's file, which may no longer be the current one. */
 static void
-overwrite(Relation rel, const char *image, TestenvOwnWal *wal)
+overwrite(Relation rel, RelFileLocator locator, const char *image, TestenvOwnWal *wal)
 {
-	Buffer		buffer = ReadBuffer(rel, 0);
+	bool		permanent = rel->rd_rel->relpersistence == RELPERSISTENCE_PERMANENT;
+	Buffer		buffer = ReadBufferWithoutRelcache(locator, MAIN_FORKNUM, 0,
+												   RBM_NORMAL, NULL, permanent);
 
 	LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
 	START_CRIT_SECTION();
 	memcpy(BufferGetPage(buffer), image, BLCKSZ);
 	MarkBufferDirty(buffer);
-	if (RelationNeedsWAL(rel))
+	if (permanent)
 		log_newpage_buffer(buffer, true);
 	END_CRIT_SECTION();
 	UnlockReleaseBuffer(buffer);
@@ -85,63 +89,84 @@ overwrite(Relation rel, const char *image, TestenvOwnWal *wal)
 }
 
 /*
- * Bring a sequence to the state in which its page can be an image: log_cnt 0,
- * and nothing cached by any session.  "cached": it has CACHE > 1, and the
- * caller holds AccessExclusiveLock; otherwise ShareRowExclusiveLock or less.
+ * Bring a sequence to the state in which its page can be an image, log_cnt 0,
+ * and copy the page.  The caller holds AccessShareLock.
  */
 void
-testenv_sequence_normalize(Oid relid, bool cached)
+testenv_sequence_copy(Relation rel, char *image)
 {
-	Relation	rel = relation_open(relid, RowExclusiveLock);
 	Buffer		buffer = ReadBuffer(rel, 0);
-	PGAlignedBlock image;
-	Page		page = (Page) image.data;
+	Page		page = (Page) image;
 	Form_pg_sequence_data data;
 	HeapTupleHeader tuple;
 
+	/* between the two, under one lock, nobody can log ahead again */
 	LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
-	memcpy(image.data, BufferGetPage(buffer), BLCKSZ);
+	memcpy(image, BufferGetPage(buffer), BLCKSZ);
 	tuple = (HeapTupleHeader) PageGetItem(page, PageGetItemId(page, FirstOffsetNumber));
 	data = (Form_pg_sequence_data) ((char *) tuple + tuple->t_hoff);
 	if (data->log_cnt != 0)
 	{
 		data->log_cnt = 0;
 		START_CRIT_SECTION();
-		memcpy(BufferGetPage(buffer), image.data, BLCKSZ);
+		memcpy(BufferGetPage(buffer), image, BLCKSZ);
 		MarkBufferDirty(buffer);
 		if (RelationNeedsWAL(rel))
 			log_newpage_buffer(buffer, true);
 		END_CRIT_SECTION();
 	}
 	UnlockReleaseBuffer(buffer);
+}
 
-	if (cached)
-	{
-		testenv_guard_unused(rel, "take");
-		move_to_new_file(rel, image.data);
-	}
+/*
+ * Make sessions drop the values that they have cached of a sequence, before
+ * its page is copied.  The caller holds AccessExclusiveLock.
+ */
+void
+testenv_sequence_uncache(Oid relid)
+{
+	Relation	rel = relation_open(relid, AccessExclusiveLock);
+	PGAlignedBlock image;
+
+	testenv_guard_unused(rel, "take");
+	testenv_sequence_copy(rel, image.data);
+	move_to_new_file(rel, image.data);
 	relation_close(rel, NoLock);
 }
 
 /*
- * Put a sequence back.  The caller holds RowExclusiveLock, or
- * AccessExclusiveLock where TESTENV_CACHED_SEQ is set.
+ * Give a sequence of which sessions cache values its new file, with the image
+ * in it already.  Nothing has been put back yet: if the disk is full, the
+ * transaction's end takes the file away.  The caller holds AccessExclusiveLock.
+ */
+void
+testenv_sequence_prepare(TestenvRestore *restore, int entry)
+{
+	Relation	rel;
+	PGAlignedBlock image;
+
+	if (!(restore->dir->entries[entry].flags & TESTENV_CACHED_SEQ))
+		return;
+	rel = relation_open(restore->mapping->targets[entry].relid, AccessExclusiveLock);
+	testenv_guard_unused(rel, "restore");
+	testenv_read_image(restore, entry, 0, image.data, NULL);
+	move_to_new_file(rel, image.data);
+	restore->wrote_catalogs = true;
+	relation_close(rel, NoLock);
+}
+
+/*
+ * Put a sequence back: the file it had when it was looked at.  The caller holds
+ * RowExclusiveLock.
  */
 void
 testenv_sequence_putback(TestenvRestore *restore, int entry)
 {
-	const TestenvEntry *e = &restore->dir->entries[entry];
 	Relation	rel = relation_open(restore->mapping->targets[entry].relid,
 									RowExclusiveLock);
 	PGAlignedBlock image;
 
 	testenv_read_image(restore, entry, 0, image.data, NULL);
-	overwrite(rel, image.data, &restore->wal);
-	if (e->flags & TESTENV_CACHED_SEQ)
-	{
-		move_to_new_file(rel, image.data);
-		restore->wrote_catalogs = true;
-		restore->wal.contiguous = false;
-	}
+	overwrite(rel, restore->mapping->targets[entry].locator, image.data, &restore->wal);
 	relation_close(rel, NoLock);
 }

@@ -4,9 +4,9 @@
  *		Takes a snapshot: freezes every table and copies every page.
  *
  * In two passes.  The first locks all tables and brings them to the state that
- * an image is taken of: heaps all-frozen, sequences with nothing logged ahead,
- * free space maps empty (so that where the next rows go depends on the pages
- * alone, and a restore has nothing else to put back).  Then the clean LSN is
+ * an image is taken of: heaps all-frozen, no values of sequences cached, free
+ * space maps empty (so that where the next rows go depends on the pages alone,
+ * and a restore has nothing else to put back).  Then the clean LSN is
  * taken: what is logged later, a restore will look at.  The second pass copies.
  *
  * A snapshot of the same name is dropped in the same transaction, so that
@@ -20,7 +20,8 @@
  * its table's lock.  TOAST tables are locked with ShareUpdateExclusiveLock
  * while they are copied, against autovacuum; what it does to them later has a
  * later LSN.  Sequences are one page, copied in one go.  So a snapshot needs
- * one entry of the lock table for each table.
+ * one entry of the lock table for each table, and where it has to copy a table
+ * to freeze it, some for the new files.
  *
  * Not protected against: writes to tables that a snapshot does not cover; see
  * testenv_uncovered_relations().
@@ -358,23 +359,26 @@ copy_sequence(Snapshotting *snap, const Covered *covered)
 {
 	Relation	rel = relation_open(covered->relid, AccessShareLock);
 	TestenvEntry *entry = add_entry(snap, rel, TESTENV_SEQUENCE);
+	PGAlignedBlock image;
 
 	entry->fingerprint = covered->fingerprint;
 	if (covered->cached)
 		entry->flags |= TESTENV_CACHED_SEQ;
-	copy_pages(snap, rel, entry);
+	testenv_sequence_copy(rel, image.data);
+	entry->image = testenv_writer_put(snap->writer, image.data, true);
+	snap->result->npages++;
 	snap->result->nsequences++;
 	relation_close(rel, AccessShareLock);
 }
 
 /* Make the store, dropping an older one of the name. */
 static Relation
-create_store(const char *name)
+create_store(const char *name, TestenvWait *wait)
 {
 	Oid			old = testenv_store_oid(name);
 
 	if (OidIsValid(old))
-		testenv_store_drop(old);
+		testenv_store_drop(old, wait, "take");
 	return relation_open(testenv_image_create(psprintf(TESTENV_SNAPSHOT_PREFIX "%s", name)),
 						 AccessExclusiveLock);
 }
@@ -453,10 +457,10 @@ testenv_take_snapshot(const char *name, const char *label, TestenvTaken *result)
 		MemoryContext old = MemoryContextSwitchTo(snap.scratch);
 
 		CHECK_FOR_INTERRUPTS();
-		if (list[i].relkind == RELKIND_SEQUENCE)
-			testenv_sequence_normalize(list[i].relid, list[i].cached);
-		else
+		if (list[i].relkind != RELKIND_SEQUENCE)
 			prepare_table(&snap, &list[i]);
+		else if (list[i].cached)
+			testenv_sequence_uncache(list[i].relid);
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(snap.scratch);
 	}
@@ -468,7 +472,7 @@ testenv_take_snapshot(const char *name, const char *label, TestenvTaken *result)
 
 	clean_lsn = GetXLogInsertRecPtr();
 	(void) testenv_state_read(&old_state);
-	store = create_store(name);
+	store = create_store(name, &snap.wait);
 	snap.writer = testenv_writer_begin(store);
 	for (i = 0; i < n; i++)
 	{

@@ -27,6 +27,13 @@
  * test rewrote it, and was compared since, is listed as an override; what does
  * not fit on the page is compared each time.
  *
+ * Some of a restore is not pages: relfilenumbers of sequences whose values
+ * sessions cache, who owns large objects, whether a materialized view may be
+ * read, whether an index that the rows do not fit is maintained.  That is in
+ * catalogs and goes with a ROLLBACK.  So the page names the transaction of a
+ * restore that changed catalogs, and if it did not commit, the next restore
+ * does that part again.
+ *
  * The page is not transactional: ROLLBACK takes back neither a restore nor the
  * page.  It lies in testenv_store.state, made by the first snapshot.
  *
@@ -38,6 +45,7 @@
 
 #include "access/relation.h"
 #include "access/table.h"
+#include "access/transam.h"
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "access/xloginsert.h"
@@ -128,8 +136,8 @@ testenv_state_speaks_of(const TestenvState *state, const TestenvDirectory *dir)
 void
 testenv_state_init(TestenvState *state, const TestenvState *old)
 {
-	uint64		restore_number = old ? old->head.restore_number : 0;
-	XLogRecPtr	previous = old ? old->head.clean_lsn : InvalidXLogRecPtr;
+	uint64		restore_number = old->head.restore_number;
+	XLogRecPtr	previous = old->head.clean_lsn;
 
 	memset(state, 0, sizeof(*state));
 	state->head.magic = STATE_MAGIC;
@@ -178,6 +186,22 @@ testenv_state_write(const TestenvState *state)
 
 	UnlockReleaseBuffer(buffer);
 	relation_close(rel, RowExclusiveLock);
+}
+
+/*
+ * Did the last restore change catalogs in a transaction that did not commit?
+ * If too long ago to tell, say yes: to do it again does no harm.
+ */
+bool
+testenv_state_lost_catalogs(const TestenvState *state)
+{
+	FullTransactionId full = FullTransactionIdFromU64(state->head.full_xid);
+	TransactionId xid = XidFromFullTransactionId(full);
+
+	if (state->head.full_xid == 0)
+		return false;
+	return TransactionIdPrecedes(xid, testenv_oldest_clog_xid) ||
+		!TransactionIdDidCommit(xid);
 }
 
 /*

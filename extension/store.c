@@ -50,7 +50,6 @@
 #include "commands/extension.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
-#include "storage/lmgr.h"
 #include "storage/smgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -187,12 +186,33 @@ testenv_image_create(const char *relname)
 	return relid;
 }
 
-void
-testenv_store_drop(Oid storeid)
+/* One line that names the snapshots there are. */
+char *
+testenv_store_names(void)
 {
+	StringInfoData list;
+	ListCell   *cell;
+
+	initStringInfo(&list);
+	foreach(cell, testenv_store_list())
+	{
+		const char *name = testenv_store_snapshot_name(lfirst_oid(cell));
+
+		if (name != NULL)
+			appendStringInfo(&list, "%s\"%s\"", list.len > 0 ? ", " : "", name);
+	}
+	return list.len > 0 ? psprintf("Snapshots of this database: %s.", list.data) :
+		pstrdup("This database has no snapshot.");
+}
+
+/* Remove a store, waiting for whoever reads it as for any lock. */
+void
+testenv_store_drop(Oid storeid, TestenvWait *wait, const char *verb)
+{
+	TestenvLock lock = {storeid, AccessExclusiveLock};
 	ObjectAddress self;
 
-	LockRelationOid(storeid, AccessExclusiveLock);
+	testenv_lock_relations(&lock, 1, wait, verb);
 	ObjectAddressSet(self, RelationRelationId, storeid);
 	performDeletion(&self, DROP_RESTRICT,
 					PERFORM_DELETION_INTERNAL | PERFORM_DELETION_SKIP_EXTENSIONS);
@@ -388,7 +408,7 @@ testenv_writer_put(TestenvStoreWriter *writer, const char *page, bool standard)
 	if (testenv_batch_full(batch) || (batch->npages > 0 && batch->standard != standard))
 	{
 		CHECK_FOR_INTERRUPTS();
-		testenv_batch_write(batch, true);
+		testenv_batch_append(batch);
 	}
 	batch->standard = standard;
 	memcpy(testenv_batch_add(batch, block), page, BLCKSZ);
@@ -428,7 +448,7 @@ testenv_writer_end(TestenvStoreWriter *writer, TestenvHeader *header)
 	PGAlignedBlock image;
 	Buffer		buffer;
 
-	testenv_batch_write(&writer->batch, true);
+	testenv_batch_append(&writer->batch);
 
 	header->magic = STORE_MAGIC;
 	header->format = STORE_FORMAT;

@@ -47,6 +47,9 @@
 /* Pages in one WAL record: XLR_MAX_BLOCK_ID allows 33 */
 #define TESTENV_BATCH 32
 
+/* Pages that are written past shared buffers after one flush of the WAL */
+#define TESTENV_EXTENT 512
+
 /* Alignment of buffers for direct I/O: PG_IO_ALIGN_SIZE, which 15 has not */
 #define TESTENV_IO_ALIGN 4096
 
@@ -149,7 +152,7 @@ typedef struct TestenvStateHead
 	XLogRecPtr	clean_lsn;
 	XLogRecPtr	previous_lsn;	/* clean_lsn before the last restore */
 	XLogRecPtr	catalog_lsn;	/* room for the undoing of DDL */
-	uint64		full_xid;		/* likewise */
+	uint64		full_xid;		/* of the last restore, if it changed catalogs */
 	uint64		restore_number;
 	uint32		noverrides;
 	uint32		unused;
@@ -194,6 +197,7 @@ typedef struct TestenvCatalogIndex
 {
 	Oid			tableid;
 	Oid			indexid;
+	bool		isready;		/* inserts maintain it */
 } TestenvCatalogIndex;
 
 typedef struct TestenvCatalog
@@ -283,6 +287,7 @@ typedef struct TestenvRestore
 	uint64		new_generation;	/* of the mapping that is for */
 	uint64		children_generation;	/* for which children are locked */
 	bool		any_locked;
+	bool		redo;			/* the last restore's catalog changes were lost */
 	bool		owner_lost;		/* a page was written without WAL */
 	bool		wrote_catalogs;
 	MemoryContext context;
@@ -379,11 +384,13 @@ extern void testenv_rebuild_index(TestenvRestore *restore,
 extern bool testenv_empty_table(Oid relid);
 
 /* sequence.c */
-extern void testenv_sequence_normalize(Oid relid, bool cached);
+extern void testenv_sequence_copy(Relation rel, char *image);
+extern void testenv_sequence_uncache(Oid relid);
+extern void testenv_sequence_prepare(TestenvRestore *restore, int entry);
 extern void testenv_sequence_putback(TestenvRestore *restore, int entry);
 
 /* largeobject.c */
-extern void testenv_largeobject_dependencies(void);
+extern bool testenv_largeobject_dependencies(void);
 
 /* page.c */
 extern bool testenv_same_page(const char *a, const char *b, bool standard);
@@ -417,7 +424,11 @@ extern char *testenv_batch_room(void);
 extern bool testenv_batch_full(const TestenvPageBatch *batch);
 extern char *testenv_batch_add(TestenvPageBatch *batch, BlockNumber block);
 extern void testenv_batch_flush(TestenvPageBatch *batch);
-extern void testenv_batch_write(TestenvPageBatch *batch, bool extend);
+extern void testenv_batch_append(TestenvPageBatch *batch);
+extern char *testenv_extent_room(BlockNumber npages);
+extern void testenv_write_new_blocks(Relation rel, char *images,
+									 BlockNumber first, int npages,
+									 bool standard, TestenvOwnWal *wal);
 
 /* image.c */
 extern void testenv_read_image(TestenvRestore *restore, int entry,
@@ -432,7 +443,8 @@ extern Oid	testenv_store_oid(const char *name);
 extern List *testenv_store_list(void);
 extern const char *testenv_store_snapshot_name(Oid storeid);
 extern Oid	testenv_image_create(const char *relname);
-extern void testenv_store_drop(Oid storeid);
+extern char *testenv_store_names(void);
+extern void testenv_store_drop(Oid storeid, TestenvWait *wait, const char *verb);
 extern TestenvDirectory *testenv_store_load(Relation store, const char *verb);
 extern void testenv_store_header(Relation store, TestenvHeader *header);
 extern bool testenv_store_header_valid(const TestenvHeader *header,
@@ -458,6 +470,7 @@ extern bool testenv_state_speaks_of(const TestenvState *state,
 extern void testenv_state_write(const TestenvState *state);
 extern void testenv_state_disown(TestenvState *state);
 extern void testenv_state_init(TestenvState *state, const TestenvState *old);
+extern bool testenv_state_lost_catalogs(const TestenvState *state);
 extern Oid	testenv_current_store(const TestenvState *state);
 
 /* catalog.c */
@@ -474,6 +487,7 @@ extern char *testenv_relation_name(Oid relid);
 extern TestenvMapping *testenv_mapping(TestenvDirectory *dir,
 									   const TestenvState *state);
 
+extern bool testenv_has_new_index(const TestenvMapping *mapping, Oid tableid);
 extern bool testenv_mapping_is_current(const TestenvMapping *mapping);
 
 /* image_am.c */

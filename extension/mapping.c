@@ -253,18 +253,6 @@ mark_trusted(TestenvMapping *mapping, const TestenvDirectory *dir,
 	}
 }
 
-/* Has a heap an index that the snapshot has no image of? */
-bool
-testenv_has_new_index(const TestenvMapping *mapping, Oid tableid)
-{
-	int			i;
-
-	for (i = 0; i < mapping->nnew_indexes; i++)
-		if (mapping->new_indexes[i].tableid == tableid)
-			return true;
-	return false;
-}
-
 /*
  * Have the catalogs changed since the mapping was made?  The caller has read
  * the invalidation messages, for instance by taking a lock.

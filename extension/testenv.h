@@ -487,7 +487,6 @@ extern char *testenv_relation_name(Oid relid);
 extern TestenvMapping *testenv_mapping(TestenvDirectory *dir,
 									   const TestenvState *state);
 
-extern bool testenv_has_new_index(const TestenvMapping *mapping, Oid tableid);
 extern bool testenv_mapping_is_current(const TestenvMapping *mapping);
 
 /* image_am.c */

@@ -384,8 +384,6 @@ testenv_rebuild_index(TestenvRestore *restore, const TestenvCatalogIndex *index)
 	}
 	PG_CATCH();
 	{
-		/* an error lets interrupts in again; we are still among the pages */
-		HOLD_INTERRUPTS();
 		MemoryContextSwitchTo(caller);
 		error = CopyErrorData();
 		FlushErrorState();
@@ -395,6 +393,12 @@ testenv_rebuild_index(TestenvRestore *restore, const TestenvCatalogIndex *index)
 	MemoryContextSwitchTo(caller);
 	CurrentResourceOwner = owner;
 
+	/* not the rows' fault: the next restore tries again */
+	if (error != NULL &&
+		(error->sqlerrcode == ERRCODE_QUERY_CANCELED ||
+		 ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_INSUFFICIENT_RESOURCES ||
+		 ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_SYSTEM_ERROR))
+		ReThrowError(error);
 	if (error != NULL)
 	{
 		disable_index(index->indexid);

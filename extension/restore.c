@@ -9,15 +9,17 @@
  *	2. grow files, which is what can run out of disk; make the new files of
  *	   sequences whose values sessions cache;
  *	3. if the database belonged to another snapshot, say in the state page that
- *	   it belongs to none;
- *	4. pages, then cuts, then maps, caches and statistics, then sequences, then
- *	   what the snapshot has no image of;
- *	5. the state page: the new clean LSN.
+ *	   it belongs to none; if catalogs go with the pages, name the transaction;
+ *	4. pages, then cuts, then maps, caches and statistics, then sequences;
+ *	5. what the snapshot has no image of: new indexes, new tables, catalogs;
+ *	6. the state page: the new clean LSN.
  *
- * From 3 on no interrupt is served: a cancel would release the locks and show
- * other sessions indexes that are ahead of their heaps.  If the server itself
- * fails there (kill -9, an I/O error), the state page still has the old clean
- * LSN, and the next restore finds and repairs everything.
+ * In 3 and 4 no interrupt is served: a cancel would release the locks and show
+ * other sessions indexes that are ahead of their heaps.  In 5 it is, because
+ * to build an index can take long and runs code of users; a cancel there leaves
+ * indexes that were made after the snapshot unusable.  Wherever a restore is
+ * cut short, by a cancel, kill -9 or an I/O error, the state page still has the
+ * old clean LSN, and the next restore finds and repairs everything.
  *
  * A restore is immediate: like TRUNCATE it is not undone by looking at it from
  * an older snapshot, and like setval not by ROLLBACK.  So its commit need not
@@ -304,30 +306,66 @@ write_state(TestenvRestore *restore, XLogRecPtr clean_lsn)
 	pfree(state);
 }
 
-/* Steps 3 and 4: from here on nothing may stop us. */
-static void
-put_everything_back(TestenvRestore *restore)
+/* Is the catalog of large objects among what is put back? */
+static bool
+large_objects_locked(const TestenvRestore *restore)
 {
 	TestenvDirectory *dir = restore->dir;
 	uint32		entry;
 
-	if (restore->state.head.owner_id != 0 &&
-		restore->state.head.owner_id != dir->header.id)
-		testenv_state_disown(&restore->state);
+	for (entry = 0; entry < dir->header.nentries; entry += 1 + dir->entries[entry].nchildren)
+		if (restore->locked[entry] &&
+			restore->mapping->targets[entry].relid == LargeObjectMetadataRelationId)
+			return true;
+	return false;
+}
 
+/*
+ * What the next restore must know if this one is cut short among the pages:
+ * that the database belongs to no snapshot, and that catalogs may lack what
+ * goes with pages that are back.
+ */
+static void
+announce(TestenvRestore *restore)
+{
+	TestenvStateHead *head = &restore->state.head;
+	bool		other_owner = head->owner_id != 0 &&
+		head->owner_id != restore->dir->header.id;
+
+	if (restore->wrote_catalogs || large_objects_locked(restore))
+		head->full_xid = U64FromFullTransactionId(GetTopFullTransactionId());
+	else if (!other_owner)
+		return;
+	if (other_owner)
+		testenv_state_disown(&restore->state);
+	else
+		testenv_state_write(&restore->state);
+}
+
+/* What the snapshot has images of: until it is all back, nothing may stop us. */
+static void
+put_images_back(TestenvRestore *restore)
+{
+	HOLD_INTERRUPTS();
+	announce(restore);
 	testenv_own_wal_note(&restore->wal);
 	for_each_table(restore, put_pages_of);
 	for_each_table(restore, testenv_putback_cut);
 	for_each_table(restore, testenv_putback_finish);
 	put_sequences(restore);
+	RESUME_INTERRUPTS();
+}
+
+/* What it has none of, and what is in catalogs. */
+static void
+put_rest_back(TestenvRestore *restore)
+{
 	rebuild_new_indexes(restore);
 	empty_new_tables(restore);
-
-	for (entry = 0; entry < dir->header.nentries; entry += 1 + dir->entries[entry].nchildren)
-		if (restore->locked[entry] &&
-			restore->mapping->targets[entry].relid == LargeObjectMetadataRelationId &&
-			testenv_largeobject_dependencies())
-			restore->wrote_catalogs = true;
+	if ((restore->redo || large_objects_locked(restore)) &&
+		testenv_largeobject_dependencies())
+		restore->wrote_catalogs = true;
+	put_free_space_only(restore);
 }
 
 /*
@@ -367,17 +405,13 @@ testenv_run_restore(const char *name, bool terminate, TestenvRestore *restore)
 	for (i = 0; i < restore->mapping->nnew_tables; i++)
 		work = work || restore->new_locked[i];
 
-	HOLD_INTERRUPTS();
 	if (work)
-		put_everything_back(restore);
-	if (restore->redo && testenv_largeobject_dependencies())
-		restore->wrote_catalogs = true;
-	put_free_space_only(restore);
+		put_images_back(restore);
+	put_rest_back(restore);
 	if (work || !speaks || restore->redo ||
 		restore->look_lsn - restore->state.head.clean_lsn > CLEAN_LSN_LAG)
 		write_state(restore, new_clean_lsn(restore));
 	testenv_store_count_restore(restore->store);
-	RESUME_INTERRUPTS();
 
 	if (testenv_check_detector)
 		testenv_check_pages(restore);

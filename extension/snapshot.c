@@ -487,6 +487,7 @@ testenv_take_snapshot(const char *name, const char *label, TestenvTaken *result)
 	testenv_state_init(state, &old_state);
 	state->head.current = RelationGetRelid(store);
 	state->head.current_id = header.id;
+	state->head.full_xid = old_state.head.full_xid;
 	if (!snap.skipped_wal)
 	{
 		state->head.owner = RelationGetRelid(store);

@@ -254,7 +254,11 @@ show()
 	bar 'TRUNCATE + COPY' "$copy_ms"
 	printf '\n  small test: some 15 rows, %d pages put back, median of %d.\n' "$small_pages" "$small_tests"
 	printf '  template database: by %s, the faster way here; throws every session out.\n' "$template_way"
-	printf '  fsync is off for all of them.\n\n'
+	printf '  fsync is off for all of them.\n'
+	if [ "$(ask postgres 'SHOW debug_assertions')" = on ]; then
+		printf '  This server checks its own assertions: no time here is that of a release.\n'
+	fi
+	printf '\n'
 }
 
 # Everything that was claimed on the screen and did not hold.

@@ -15,8 +15,6 @@ my $db = 'standby_test';
 my $primary = new_node('primary', streaming => 1);
 $primary->start;
 seed($primary, $db, 2000);
-# what is unlogged is not on a standby
-$primary->safe_psql($db, 'ALTER TABLE item SET (autovacuum_enabled = off)');
 $primary->backup('copy');
 
 my $standby = PostgreSQL::Test::Cluster->new('standby');

@@ -275,7 +275,7 @@ sub size_on_disk
 	return $size;
 }
 
-# SQLSTATE and message of a command that must fail.
+# SQLSTATE and message of a command that must fail, with one error.
 sub error_of
 {
 	my ($node, $db, $sql) = @_;
@@ -283,7 +283,9 @@ sub error_of
 
 	$node->psql($db, $sql, stdout => \$out, stderr => \$err,
 		extra_params => [ '-v', 'VERBOSITY=verbose' ], on_error_stop => 1);
-	return $err =~ /ERROR:  (\S+: .*)/ ? $1 : "no error: $out$err";
+	my @errors = $err =~ /(?:ERROR|FATAL|PANIC):  (\S+: .*)/g;
+
+	return @errors == 1 ? $errors[0] : @errors ? "several errors: $err" : "no error: $out$err";
 }
 
 # A seed for the random numbers of a test: given, or made up, and always said.

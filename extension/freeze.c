@@ -51,6 +51,7 @@
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
+#include "storage/proc.h"
 #include "storage/procarray.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -274,7 +275,9 @@ refuse_old_snapshots(Relation rel)
 	if (!TransactionIdIsValid(newest))
 		return;
 
-	vxids = GetCurrentVirtualXIDs(newest, true, false, 0, &nvxids);
+	/* a vacuum's or autovacuum worker's snapshot reads no rows for anybody */
+	vxids = GetCurrentVirtualXIDs(newest, true, false,
+								  PROC_IS_AUTOVACUUM | PROC_IN_VACUUM, &nvxids);
 	if (nvxids == 0)
 		return;
 	vxids = repalloc(vxids, sizeof(VirtualTransactionId) * (nvxids + 1));

@@ -49,7 +49,7 @@ find_move(TestenvRestore *restore, int entry)
 
 	while (toast <= last && dir->entries[toast].kind != TESTENV_TOAST)
 		toast++;
-	if (toast > last ||
+	if (toast > last || !OidIsValid(restore->mapping->targets[toast].relid) ||
 		restore->mapping->targets[toast].relid == dir->entries[toast].relid)
 		return NULL;
 	if (move != NULL && move->entry == entry &&

@@ -211,4 +211,14 @@ DROP SCHEMA other CASCADE;
 DROP ACCESS METHOD regress_heap;
 DROP TABLESPACE regress_testenv_space;
 DROP FUNCTION changed, contents;
+-- VACUUM FULL drops a TOAST table that no column needs any more
+CREATE TABLE no_longer (id int, v text);
+ALTER TABLE no_longer DROP v;
+INSERT INTO no_longer SELECT generate_series(1, 100);
+SELECT name, tables FROM testenv_snapshot();
+DELETE FROM no_longer WHERE id < 50;
+VACUUM FULL no_longer;
+SELECT name, tables FROM testenv_restore();
+SELECT count(*) FROM no_longer;
+DROP TABLE no_longer;
 DROP EXTENSION testenv;

@@ -83,7 +83,7 @@ typedef bool TU_UpdateIndexes;
 #define TESTENV_ANALYZE_ARGS ReadStream *stream
 #endif
 
-/* 18 hides the pending-list and bitmap callbacks behind other signatures */
+/* 18 scans bitmaps through one callback instead of two */
 #if PG_VERSION_NUM >= 180000
 #define TESTENV_BITMAP_ARGS \
 	TableScanDesc scan, TupleTableSlot *slot, bool *recheck, \

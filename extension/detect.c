@@ -67,13 +67,7 @@ testenv_open_snapshot(TestenvRestore *restore, const char *name, const char *ver
 	else
 	{
 		testenv_guard_name(name);
-		storeid = testenv_store_oid(name);
-		if (!OidIsValid(storeid))
-			ereport(ERROR,
-					(errcode(ERRCODE_UNDEFINED_OBJECT),
-					 errmsg("snapshot \"%s\" does not exist", name),
-					 errdetail("%s", testenv_store_names()),
-					 errhint("Use testenv_snapshot() to take a snapshot.")));
+		storeid = testenv_store_required(name);
 	}
 	restore->store = relation_open(storeid, AccessShareLock);
 	restore->name = pstrdup(testenv_store_snapshot_name(storeid));

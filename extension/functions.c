@@ -203,13 +203,7 @@ testenv_drop(PG_FUNCTION_ARGS)
 	name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	testenv_lock_extension(&wait, "drop");
 	testenv_guard_name(name);
-	storeid = testenv_store_oid(name);
-	if (!OidIsValid(storeid))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("snapshot \"%s\" does not exist", name),
-				 errdetail("%s", testenv_store_names()),
-				 errhint("testenv_snapshots() tells more of them.")));
+	storeid = testenv_store_required(name);
 	describe_for_log(storeid, &ntables, &npages);
 	testenv_store_drop(storeid, &wait, "drop");
 	ms = milliseconds_since(start);

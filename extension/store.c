@@ -205,6 +205,21 @@ testenv_store_names(void)
 		pstrdup("This database has no snapshot.");
 }
 
+/* The store of a snapshot that has to exist. */
+Oid
+testenv_store_required(const char *name)
+{
+	Oid			storeid = testenv_store_oid(name);
+
+	if (!OidIsValid(storeid))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("snapshot \"%s\" does not exist", name),
+				 errdetail("%s", testenv_store_names()),
+				 errhint("Use testenv_snapshot() to take a snapshot.")));
+	return storeid;
+}
+
 /* Remove a store, waiting for whoever reads it as for any lock. */
 void
 testenv_store_drop(Oid storeid, TestenvWait *wait, const char *verb)

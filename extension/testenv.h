@@ -443,6 +443,7 @@ extern Oid	testenv_store_oid(const char *name);
 extern List *testenv_store_list(void);
 extern const char *testenv_store_snapshot_name(Oid storeid);
 extern Oid	testenv_image_create(const char *relname);
+extern Oid	testenv_store_required(const char *name);
 extern char *testenv_store_names(void);
 extern void testenv_store_drop(Oid storeid, TestenvWait *wait, const char *verb);
 extern TestenvDirectory *testenv_store_load(Relation store, const char *verb);

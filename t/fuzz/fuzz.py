@@ -251,7 +251,8 @@ class Fuzzer:
                              "SELECT lo_unlink(900002)", "UPDATE fz.doc SET arr = arr || 99 WHERE id % 90 = 1"])
         session = self.state.session("small")
         session.run(change)
-        if must(self.state.engine.is_clean, session):
+        # a snapshot of random contents may have no such rows
+        if session.rowcount and must(self.state.engine.is_clean, session):
             raise Failure(f"testenv_is_clean() is true after: {change}")
         must(self.state.engine.restore, session)
         self.compare(rng, light=True)

@@ -78,6 +78,7 @@ class Session:
         self.doomed = False     # somebody may end this session: losing it is no failure
         self.temp_rows = None   # rows in its temporary table, if it has one
         self.held_cursor = None
+        self.rowcount = -1      # of the last statement
         self.label = None       # set: its statements are logged as this, once
         try:
             self.conn = psycopg2.connect(application_name=f"fuzz {sid}", **where)
@@ -97,6 +98,7 @@ class Session:
                 else:
                     cursor.copy_expert(sql, data)
                 rows = cursor.fetchall() if cursor.description else None
+                self.rowcount = cursor.rowcount
                 entry[3] = f"ok {cursor.rowcount}"
                 return rows
         except psycopg2.Error as error:

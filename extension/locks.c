@@ -150,24 +150,32 @@ running_proc(VirtualTransactionId vxid)
 }
 
 static void
-describe_prepared(StringInfo list, VirtualTransactionId vxid)
+describe_prepared(StringInfo list, VirtualTransactionId vxid, List **seen)
 {
 	bool		have_more;
 	TransactionId xid = VirtualTransactionIdIsRecoveredPreparedXact(vxid) ?
 		vxid.localTransactionId : TwoPhaseGetXidByVirtualXID(vxid, &have_more);
 	char	   *gid;
 
-	if (!TransactionIdIsValid(xid))
+	if (!TransactionIdIsValid(xid) || list_member_oid(*seen, xid))
 		return;
+	*seen = lappend_oid(*seen, xid);
 	gid = prepared_gid(xid);
 	if (list->len > 0)
 		appendStringInfoChar(list, '\n');
 	appendStringInfo(list, "prepared transaction \"%s\"", gid ? gid : "?");
 }
 
-/* Add whoever is in an array of virtual transactions, each session once. */
+/* Who is in the way and has been described already. */
+typedef struct Seen
+{
+	List	   *pids;
+	List	   *prepared;		/* transaction ids, kept as OIDs are */
+} Seen;
+
+/* Add whoever is in an array of virtual transactions, each once. */
 static void
-describe_vxids(StringInfo list, VirtualTransactionId *vxids, List **seen)
+describe_vxids(StringInfo list, VirtualTransactionId *vxids, Seen *seen)
 {
 	for (; VirtualTransactionIdIsValid(*vxids); vxids++)
 	{
@@ -175,12 +183,12 @@ describe_vxids(StringInfo list, VirtualTransactionId *vxids, List **seen)
 
 		if (proc == NULL)
 		{
-			describe_prepared(list, *vxids);
+			describe_prepared(list, *vxids, &seen->prepared);
 			continue;
 		}
-		if (proc->pid == MyProcPid || list_member_int(*seen, proc->pid))
+		if (proc->pid == MyProcPid || list_member_int(seen->pids, proc->pid))
 			continue;
-		*seen = lappend_int(*seen, proc->pid);
+		seen->pids = lappend_int(seen->pids, proc->pid);
 		if (list->len > 0)
 			appendStringInfoChar(list, '\n');
 		describe_backend(list, proc->pid);
@@ -192,7 +200,7 @@ char *
 testenv_describe_sessions(VirtualTransactionId *vxids)
 {
 	StringInfoData list;
-	List	   *seen = NIL;
+	Seen		seen = {NIL, NIL};
 
 	initStringInfo(&list);
 	describe_vxids(&list, vxids, &seen);
@@ -240,7 +248,7 @@ static char *
 describe_blockers(const LOCKTAG *tags, const LOCKMODE *modes, int ntags)
 {
 	StringInfoData list;
-	List	   *seen = NIL;
+	Seen		seen = {NIL, NIL};
 	int			i;
 
 	initStringInfo(&list);

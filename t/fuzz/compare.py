@@ -159,6 +159,8 @@ class Checker:
         done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PGCLIENTENCODING": "UTF8"}, encoding="utf-8")
         if done.returncode:
             raise Failure(f"pg_dump failed: {done.stderr.strip()}")
+        if "COPY fz.plain " not in done.stdout:
+            raise Failure(f"{self.pg_dump} gave no dump of fz.plain")
         # comments and the random key of \restrict say nothing about the data
         return [line for line in done.stdout.splitlines() if line and not re.match(r"--|\\(un)?restrict ", line)]
 

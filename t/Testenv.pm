@@ -253,13 +253,19 @@ sub await_start
 {
 	my ($node) = @_;
 
+	my $answers = 0;
+
 	for (1 .. 600)
 	{
 		my ($out, $err);
 
 		# a psql that cannot connect may be gone before it was told what to ask
-		return if (eval { $node->psql('postgres', 'SELECT 1', stdout => \$out, stderr => \$err) } // 2) == 0;
-		select undef, undef, undef, 0.05;
+		my $status = eval { $node->psql('postgres', 'SELECT 1', stdout => \$out, stderr => \$err) } // 2;
+
+		# the first answer may come before the server has noticed the death of a backend
+		$answers = $status == 0 ? $answers + 1 : 0;
+		return if $answers == 2;
+		select undef, undef, undef, $status == 0 ? 0.2 : 0.05;
 	}
 	die 'the server has not come back';
 }

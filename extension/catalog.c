@@ -322,6 +322,7 @@ scan_pg_index(TestenvCatalog *catalog)
 		}
 		catalog->indexes[catalog->nindexes].tableid = form->indrelid;
 		catalog->indexes[catalog->nindexes].isready = form->indisready;
+		catalog->indexes[catalog->nindexes].isvalid = form->indisvalid;
 		catalog->indexes[catalog->nindexes++].indexid = form->indexrelid;
 	}
 	systable_endscan(scan);

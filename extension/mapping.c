@@ -72,9 +72,25 @@ add_new_index(TestenvMapping *mapping, const TestenvCatalogIndex *index)
 	mapping->new_indexes[mapping->nnew_indexes++] = *index;
 }
 
+/* How today's index of an entry may be found, in the order of preference. */
+static const struct
+{
+	bool		by_oid;			/* else by fingerprint */
+	bool		valid_only;
+}			index_matches[] = {
+	{true, true},
+	{false, true},
+	{true, false},
+	{false, false}
+};
+
 /*
  * Find today's indexes of one heap (a table or its TOAST table) among the
  * entries first .. first + n - 1.  With n = 0 all of them are new.
+ *
+ * REINDEX CONCURRENTLY makes another index and gives it the name; if it fails
+ * late, the old one stays beside it, no longer valid.  The image belongs to the
+ * one that queries use.
  */
 static void
 map_indexes(TestenvMapping *mapping, TestenvCatalog *catalog,
@@ -83,6 +99,7 @@ map_indexes(TestenvMapping *mapping, TestenvCatalog *catalog,
 	int			start = testenv_catalog_first_index(catalog, tableid);
 	int			end = start;
 	bool	   *taken;
+	int			match;
 	int			i;
 	int			k;
 
@@ -90,14 +107,27 @@ map_indexes(TestenvMapping *mapping, TestenvCatalog *catalog,
 		end++;
 	taken = palloc0(sizeof(bool) * (end - start + 1));
 
-	for (i = first; i < first + n; i++)
+	for (match = 0; match < (int) lengthof(index_matches); match++)
 	{
-		for (k = start; k < end; k++)
+		for (i = first; i < first + n; i++)
 		{
-			if (catalog->indexes[k].indexid == dir->entries[i].relid)
+			const TestenvEntry *entry = &dir->entries[i];
+
+			if (OidIsValid(mapping->targets[i].relid))
+				continue;
+			for (k = start; k < end; k++)
 			{
+				const TestenvCatalogIndex *index = &catalog->indexes[k];
+
+				if (taken[k - start] ||
+					(index_matches[match].valid_only && !index->isvalid))
+					continue;
+				if (index_matches[match].by_oid ?
+					index->indexid != entry->relid :
+					testenv_index_fingerprint(index->indexid) != entry->fingerprint)
+					continue;
 				set_target(&mapping->targets[i],
-						   testenv_catalog_rel(catalog, catalog->indexes[k].indexid));
+						   testenv_catalog_rel(catalog, index->indexid));
 				taken[k - start] = true;
 				break;
 			}
@@ -105,25 +135,9 @@ map_indexes(TestenvMapping *mapping, TestenvCatalog *catalog,
 	}
 
 	for (i = first; i < first + n; i++)
-	{
-		if (OidIsValid(mapping->targets[i].relid))
-			continue;
-		for (k = start; k < end; k++)
-		{
-			Oid			indexid = catalog->indexes[k].indexid;
-
-			if (!taken[k - start] &&
-				testenv_index_fingerprint(indexid) == dir->entries[i].fingerprint)
-			{
-				set_target(&mapping->targets[i], testenv_catalog_rel(catalog, indexid));
-				taken[k - start] = true;
-				break;
-			}
-		}
 		if (!OidIsValid(mapping->targets[i].relid))
 			mapping->lost_indexes = lappend(mapping->lost_indexes,
 											pstrdup(dir->names + dir->entries[i].name));
-	}
 
 	/* one that is not maintained (see putback.c) need not be rebuilt either */
 	for (k = start; k < end; k++)

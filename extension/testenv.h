@@ -198,6 +198,7 @@ typedef struct TestenvCatalogIndex
 	Oid			tableid;
 	Oid			indexid;
 	bool		isready;		/* inserts maintain it */
+	bool		isvalid;		/* queries use it */
 } TestenvCatalogIndex;
 
 typedef struct TestenvCatalog

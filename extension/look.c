@@ -12,14 +12,15 @@
  * the blocks that are not all-frozen, and below a newer page of the map those
  * with a newer LSN.
  *
- * An index has no map.  Beside a heap that shows no trace its pages cannot
- * have changed by row, but maintenance may have: VACUUM moves GIN's pending
- * entries and recycles btree pages, which shows in the metapage; it summarizes
- * BRIN ranges, cleans up in SP-GiST and unlinks pages in GiST, which shows in
- * the pages only.  Where the heap shows a trace, all pages of the index are
- * looked at: candidates have a newer LSN, or say that they hold dead items.
- * Those are set without WAL and without LSN by whoever meets an entry of a
- * dead row, and the row may be one that the restore brings back.
+ * An index has no map, so all of its pages are looked at: candidates have a
+ * newer LSN.  Beside a heap without a trace too, because an index can change
+ * while its heap ends as it was: rows are appended in a transaction that is
+ * rolled back, and VACUUM takes out their entries and cuts the heap; or VACUUM
+ * moves GIN's pending entries, summarizes BRIN ranges, cleans up in SP-GiST.
+ * Where the heap shows a trace, pages that say that they hold dead items are
+ * candidates as well.  Those marks are set without WAL and without LSN by
+ * whoever meets an entry of a dead row, and the row may be one that the restore
+ * brings back.
  *
  * Unlogged relations, and those with other storage than the state page speaks
  * of, give no hint; all of their pages are compared.
@@ -265,33 +266,27 @@ may_hold_dead_items(Oid relam, Page page)
 	}
 }
 
-/* Can everything that maintenance does show in the metapage? */
-static bool
-metapage_tells(Oid relam)
-{
-	return relam == BTREE_AM_OID || relam == HASH_AM_OID || relam == GIN_AM_OID;
-}
-
 /*
- * Walk the candidates of an index.  "deep": its heap shows a trace.
+ * Walk the candidates of an index.  "touched": its heap shows a trace.
+ *
+ * In the first pass a trusted index need not be measured, which would open its
+ * file: it cannot be shorter, and whoever makes it longer changes a page.
  */
 static bool
-walk_index(Look *look, bool deep)
+walk_index(Look *look, bool touched)
 {
-	BlockNumber end;
+	BlockNumber end = look->entry->nblocks;
 	BlockNumber block;
 
-	if (look->target->trusted && !deep && metapage_tells(look->entry->relam))
-		end = Min(1, look->entry->nblocks);
-	else
+	if (look->collect || !look->target->trusted)
 	{
 		measure(look, NULL);
-		if (!look->collect && look->nblocks != look->entry->nblocks)
+		if (!look->collect && look->nblocks != end)
 		{
 			look->differs = true;
 			return false;
 		}
-		end = Min(look->nblocks, look->entry->nblocks);
+		end = Min(look->nblocks, end);
 	}
 
 	for (block = 0; block < end; block++)
@@ -301,7 +296,7 @@ walk_index(Look *look, bool deep)
 			Buffer		buffer = look_read(look, MAIN_FORKNUM, block);
 			Page		page = BufferGetPage(buffer);
 			bool		skip = !is_newer(look, page) &&
-				!(deep && may_hold_dead_items(look->entry->relam, page));
+				!(touched && may_hold_dead_items(look->entry->relam, page));
 
 			/* SP-GiST's metapage caches where to insert, without WAL */
 			if (block == 0 && look->entry->relam == SPGIST_AM_OID)

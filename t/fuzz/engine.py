@@ -15,7 +15,7 @@ class Testenv:
     def __init__(self, state, check):
         self.state = state
         self.check = check
-        self.since = None       # the server's time when the last restore began
+        self.since = None       # the server's time when the last snapshot or restore began
 
     def prepare(self, session):
         session.run("CREATE EXTENSION testenv")
@@ -24,6 +24,7 @@ class Testenv:
             session.run(f"ALTER DATABASE {self.state.dbname} SET {setting}")
 
     def snapshot(self, session, name):
+        self.since = session.value("SELECT clock_timestamp()::text")
         return session.run(f"SELECT * FROM testenv_snapshot('{name}')")
 
     def restore(self, session, name=None, terminate=False, as_text=False):

@@ -116,9 +116,8 @@ class Fuzzer:
             if not engine.restores:
                 break
             # autovacuum is no respecter of the moment: read again where it came in between
-            since = session.value("SELECT clock_timestamp()::text")
             ref.placement = self.checker.read_placement(session)
-            disturbed = self.checker.autovacuumed(session, ref, since)
+            disturbed = engine.since and self.checker.autovacuumed(session, ref, engine.since)
             self.restore_quietly()
             session.close()
             session = self.state.session("reader")
@@ -269,7 +268,7 @@ class Fuzzer:
         idle = [session for session in self.state.everyone() if not session.in_transaction()]
         fresh = not idle or rng.random() < 0.5
         session = self.state.session("placer") if fresh else rng.choice(idle)
-        found = self.checker.check_placement(session, self.refs[self.current])
+        found = self.checker.check_placement(session, self.refs[self.current], rng)
         if fresh:
             session.close()
         if found:
@@ -327,7 +326,7 @@ class Fuzzer:
         workers = self.work(rnd, rng)
         operations = len(state.log.entries)
         others = [name for name in self.refs if name != self.current]
-        scene = Scene(state, rng, self.args.seed, rnd, self.current, others)
+        scene = Scene(state, self.checker, rng, self.args.seed, rnd, self.current, others)
         result = self.steady(scene.play)
         self.current = scene.current
         self.compare(rng, rnd=rnd)

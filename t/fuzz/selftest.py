@@ -103,7 +103,9 @@ def run_check(fuzzer, check, session, ref, rng):
         return checker.check_btrees(session, "catalog", parent=False)
     if check == "check_heaps":
         return checker.check_heaps(session)
-    return getattr(checker, check.split()[0])(session, ref)
+    if check.startswith("check_placement"):
+        return checker.check_placement(session, ref, rng)
+    return getattr(checker, check)(session, ref)
 
 
 def difference(fuzzer, rng, what, statements, check, says):

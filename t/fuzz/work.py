@@ -220,6 +220,17 @@ class Worker:
         self.s.attempt(f"DELETE FROM {table.name} WHERE {self.where(table)}")
         self.s.run("ROLLBACK")
 
+    def op_traceless(self):
+        """Work after which the heap is as it was, but not its indexes or its TOAST table."""
+        table = self.table(lambda t: t.storage)
+        self.s.run("BEGIN")
+        first = table.fresh + 5000
+        self.s.run(world.insert_sql(table, first, first + table.bulk * 2, self.salt()))
+        self.s.run("ROLLBACK")
+        options = self.rng.choice(["FREEZE, PROCESS_TOAST false", "FREEZE", "FREEZE, INDEX_CLEANUP on"])
+        for _ in range(self.rng.randint(1, 2)):
+            self.s.run(f"VACUUM ({options}) {table.name}")
+
     def op_copy(self):
         target, columns, line = self.rng.choice([
             ("fz.plain", "(k, m, v, dup, h)", "{i}\t{i}\tcopied {i}\t1\t{i}"), ("fz.heap", "(id, v)", "{i}\t" + "copied " * 60 + "{i}"),
@@ -403,7 +414,7 @@ class Worker:
 
 
 OPERATIONS = {
-    "op_statement": 22, "op_transaction": 22, "op_savepoints": 9, "op_dead_items": 10, "op_aborted_bulk": 5, "op_copy": 5, "op_truncate": 4,
+    "op_statement": 22, "op_transaction": 22, "op_savepoints": 9, "op_dead_items": 10, "op_aborted_bulk": 5, "op_traceless": 3, "op_copy": 5, "op_truncate": 4,
     "op_vacuum": 6, "op_vacuum_all": 1, "op_cluster": 2, "op_reindex": 4, "op_refresh": 2, "op_analyze": 1, "op_row_locks": 6, "op_cursor": 3,
     "op_held_cursor": 1, "op_large_objects": 4, "op_sequences": 4, "op_index_upkeep": 3, "op_new_table": 2, "op_new_index": 2,
     "op_temp_table": 1, "op_discard": 1, "op_settings": 3, "op_prepared_statement": 2, "op_readers": 3,

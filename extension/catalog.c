@@ -321,6 +321,8 @@ scan_pg_index(TestenvCatalog *catalog)
 											 sizeof(TestenvCatalogIndex) * max);
 		}
 		catalog->indexes[catalog->nindexes].tableid = form->indrelid;
+		catalog->indexes[catalog->nindexes].relam =
+			testenv_catalog_rel(catalog, form->indexrelid)->relam;
 		catalog->indexes[catalog->nindexes].isready = form->indisready;
 		catalog->indexes[catalog->nindexes].isvalid = form->indisvalid;
 		catalog->indexes[catalog->nindexes++].indexid = form->indexrelid;

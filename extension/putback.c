@@ -374,6 +374,7 @@ testenv_rebuild_index(TestenvRestore *restore, const TestenvCatalogIndex *index)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
+	uint32		holdoff = InterruptHoldoffCount;
 	ErrorData  *volatile error = NULL;
 
 	BeginInternalSubTransaction(NULL);
@@ -384,6 +385,8 @@ testenv_rebuild_index(TestenvRestore *restore, const TestenvCatalogIndex *index)
 	}
 	PG_CATCH();
 	{
+		/* an error lets interrupts in again */
+		InterruptHoldoffCount = holdoff;
 		MemoryContextSwitchTo(caller);
 		error = CopyErrorData();
 		FlushErrorState();

@@ -10,14 +10,15 @@
  *	   sequences whose values sessions cache;
  *	3. if the database belonged to another snapshot, say in the state page that
  *	   it belongs to none; if catalogs go with the pages, name the transaction;
- *	4. pages, then cuts, then maps, caches and statistics, then sequences;
- *	5. what the snapshot has no image of: new indexes, new tables, catalogs;
+ *	4. pages, then cuts, then maps, caches and statistics, then sequences, then
+ *	   indexes that the snapshot has no image of;
+ *	5. what else it has no image of: new tables, catalogs;
  *	6. the state page: the new clean LSN.
  *
  * In 3 and 4 no interrupt is served: a cancel would release the locks and show
- * other sessions indexes that are ahead of their heaps.  In 5 it is, because
- * to build an index can take long and runs code of users; a cancel there leaves
- * indexes that were made after the snapshot unusable.  Wherever a restore is
+ * other sessions indexes that are ahead of their heaps.  New SP-GiST
+ * indexes, and those of unknown access methods, are rebuilt in 5, because they
+ * need interrupts to be served; a cancel there leaves them unusable.  Wherever a restore is
  * cut short, by a cancel, kill -9 or an I/O error, the state page still has the
  * old clean LSN, and the next restore finds and repairs everything.
  *
@@ -35,6 +36,7 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "catalog/pg_am.h"
 #include "catalog/pg_largeobject_metadata.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
@@ -156,9 +158,17 @@ put_sequences(TestenvRestore *restore)
 	}
 }
 
-/* Rebuild the indexes that the snapshot has no image of. */
+/* Can an index be built while interrupts are held?  SP-GiST needs them served. */
+static bool
+builds_in_one_go(Oid relam)
+{
+	return relam == BTREE_AM_OID || relam == HASH_AM_OID || relam == GIN_AM_OID ||
+		relam == GIST_AM_OID || relam == BRIN_AM_OID;
+}
+
+/* Rebuild the indexes that the snapshot has no image of: of one sort or the other. */
 static void
-rebuild_new_indexes(TestenvRestore *restore)
+rebuild_new_indexes(TestenvRestore *restore, bool in_one_go)
 {
 	TestenvDirectory *dir = restore->dir;
 	int			i;
@@ -169,6 +179,8 @@ rebuild_new_indexes(TestenvRestore *restore)
 		uint32		root;
 		uint32		k;
 
+		if (builds_in_one_go(index->relam) != in_one_go)
+			continue;
 		for (root = 0; root < dir->header.nentries; root += 1 + dir->entries[root].nchildren)
 		{
 			if (!restore->locked[root])
@@ -342,7 +354,10 @@ announce(TestenvRestore *restore)
 		testenv_state_write(&restore->state);
 }
 
-/* What the snapshot has images of: until it is all back, nothing may stop us. */
+/*
+ * What the snapshot has images of, and the indexes that go with it: until it is
+ * all back, nothing may stop us.
+ */
 static void
 put_images_back(TestenvRestore *restore)
 {
@@ -353,6 +368,7 @@ put_images_back(TestenvRestore *restore)
 	for_each_table(restore, testenv_putback_cut);
 	for_each_table(restore, testenv_putback_finish);
 	put_sequences(restore);
+	rebuild_new_indexes(restore, true);
 	RESUME_INTERRUPTS();
 }
 
@@ -360,7 +376,7 @@ put_images_back(TestenvRestore *restore)
 static void
 put_rest_back(TestenvRestore *restore)
 {
-	rebuild_new_indexes(restore);
+	rebuild_new_indexes(restore, false);
 	empty_new_tables(restore);
 	if ((restore->redo || large_objects_locked(restore)) &&
 		testenv_largeobject_dependencies())

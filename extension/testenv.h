@@ -197,6 +197,7 @@ typedef struct TestenvCatalogIndex
 {
 	Oid			tableid;
 	Oid			indexid;
+	Oid			relam;
 	bool		isready;		/* inserts maintain it */
 	bool		isvalid;		/* queries use it */
 } TestenvCatalogIndex;

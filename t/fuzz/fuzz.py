@@ -258,6 +258,19 @@ class Fuzzer:
         self.compare(rng, light=True)
         session.close()
 
+    def traceless_change(self, rng):
+        """A change that the heap shows nothing of, and nothing else."""
+        session = self.state.session("traceless")
+        worker = Worker(session, self.state, self.args.seed, f"traceless{rng.random()}", 0)
+        for _ in range(rng.randint(1, 3)):
+            try:
+                worker.op_traceless()
+            except SqlError:
+                session.settle()
+        session.close()
+        self.restore_quietly()
+        self.compare(rng)
+
     def check_placement(self, rng):
         """Where the next rows go, seen by a new session or one that stayed connected."""
         self.steady(self.check_placement_once, rng)
@@ -314,6 +327,9 @@ class Fuzzer:
         if self.state.engine.sessions_stay and rng.random() < 0.25:
             scene.tags.append("small")
             self.small_change(rng)
+        if self.state.engine.sessions_stay and rng.random() < 0.1:
+            scene.tags.append("traceless")
+            self.traceless_change(rng)
         if rng.random() < 0.3:
             scene.tags.append("placement")
             self.check_placement(rng)

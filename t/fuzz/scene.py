@@ -111,7 +111,7 @@ class Scene:
         if not (self.engine.sessions_stay and self.engine.restores):
             return self.engine.restore(None, self.target())
         company = self.rng.choices(["", "reader", "writer", "idle", "nextval", "blocked", "terminate", "cancel", "kill"],
-                                   [56, 10, 8, 9, 4, 3, 3, 4, 3])[0]
+                                   [54, 9, 10, 9, 4, 3, 3, 5, 3])[0]
         name = self.target()
         if company:
             self.tags.append(company)
@@ -183,6 +183,8 @@ class Scene:
             session = self.state.session(f"writer{number}")
             session.run("SET lock_timeout = '150ms'")
             worker = Worker(session, self.state, self.seed, self.rnd, 0)
+            # nobody would finish them, and every restore would wait for them in vain
+            worker.may_prepare = False
             steps = [worker.op_statement] * 6 + [worker.op_transaction]
             loops.append(Loop(session, lambda worker=worker, steps=steps: worker.rng.choice(steps)()))
         for loop in loops:
@@ -260,6 +262,10 @@ class Scene:
     def must_be_consistent(self):
         """A restore that an interrupt ended has put back nothing or everything: indexes agree with tables."""
         session = self.state.session("consistent")
+        # but for a new SP-GiST index, which cannot be rebuilt without serving interrupts
+        if session.value("SELECT count(*) FROM pg_class c JOIN pg_am a ON a.oid = c.relam WHERE a.amname = 'spgist' AND c.relname LIKE 'fznew%'"):
+            session.close()
+            return
         found = self.checker.check_btrees(session, "user", parent=False)
         try:
             found += self.checker.check_indexes(session, self.rng)

@@ -26,6 +26,7 @@ class Worker:
         self.tag = f"{rnd}_{session.sid}"
         self.count = count
         self.made = 0
+        self.may_prepare = state.prepared_allowed
         self.failure = None
 
     def work(self):
@@ -150,7 +151,7 @@ class Worker:
     def end(self):
         """Finish a transaction one way or another."""
         kind = self.rng.random()
-        if kind < 0.12 and self.state.prepared_allowed:
+        if kind < 0.12 and self.may_prepare:
             gid = f"fuzz_{self.state.dbname}_{self.name('p')}"
             commit, later = self.rng.random() < 0.6, self.rng.random() < 0.5
             self.s.run(f"PREPARE TRANSACTION '{gid}'")
@@ -225,7 +226,8 @@ class Worker:
         table = self.table(lambda t: t.storage)
         self.s.run("BEGIN")
         first = table.fresh + 5000
-        self.s.run(world.insert_sql(table, first, first + table.bulk * 2, self.salt()))
+        rows = self.rng.choice([3, 15, 60, table.bulk * 2])
+        self.s.run(world.insert_sql(table, first, first + rows, self.salt()))
         self.s.run("ROLLBACK")
         options = self.rng.choice(["FREEZE, PROCESS_TOAST false", "FREEZE", "FREEZE, INDEX_CLEANUP on"])
         for _ in range(self.rng.randint(1, 2)):

@@ -124,14 +124,68 @@ index_lock(Oid relam)
 	}
 }
 
+/* A list of locks that grows. */
+typedef struct LockList
+{
+	int			n;
+	int			max;
+	TestenvLock *locks;
+} LockList;
+
+static void
+add_lock(LockList *list, Oid relid, LOCKMODE mode)
+{
+	if (list->n >= list->max)
+	{
+		list->max = Max(64, 2 * list->max);
+		list->locks = list->locks == NULL ?
+			MemoryContextAllocHuge(CurrentMemoryContext, sizeof(TestenvLock) * (Size) list->max) :
+			repalloc_huge(list->locks, sizeof(TestenvLock) * (Size) list->max);
+	}
+	list->locks[list->n].relid = relid;
+	list->locks[list->n++].mode = mode;
+}
+
+/* The indexes of a table that will be built anew. */
+static void
+add_index_locks(LockList *list, TestenvCatalog *catalog, Oid tableid)
+{
+	int			i;
+
+	for (i = testenv_catalog_first_index(catalog, tableid);
+		 i < catalog->nindexes && catalog->indexes[i].tableid == tableid; i++)
+		add_lock(list, catalog->indexes[i].indexid, AccessExclusiveLock);
+}
+
+/* What belongs to tables that were made since, and to be emptied. */
+static void
+add_new_tables_locks(TestenvRestore *restore, LockList *list)
+{
+	TestenvCatalog *catalog = testenv_catalog();
+	int			i;
+
+	for (i = 0; i < restore->mapping->nnew_tables; i++)
+	{
+		Oid			relid = restore->mapping->new_tables[i];
+		const TestenvCatalogRel *rel = testenv_catalog_rel(catalog, relid);
+
+		if (!restore->new_locked[i] || rel == NULL)
+			continue;
+		add_index_locks(list, catalog, relid);
+		if (OidIsValid(rel->toastrelid))
+		{
+			add_lock(list, rel->toastrelid, AccessExclusiveLock);
+			add_index_locks(list, catalog, rel->toastrelid);
+		}
+	}
+}
+
 /* Lock what belongs to the tables that are locked. */
 static void
 lock_children(TestenvRestore *restore)
 {
 	TestenvDirectory *dir = restore->dir;
-	TestenvLock *locks = MemoryContextAllocHuge(restore->context,
-												sizeof(TestenvLock) * (Size) (dir->header.nentries + 1));
-	int			nlocks = 0;
+	LockList	list = {0};
 	uint32		root;
 	uint32		i;
 
@@ -143,32 +197,48 @@ lock_children(TestenvRestore *restore)
 		{
 			Oid			relid = restore->mapping->targets[i].relid;
 
-			if (!OidIsValid(relid))
-				continue;
-			locks[nlocks].relid = relid;
-			locks[nlocks++].mode = dir->entries[i].kind == TESTENV_TOAST ?
-				AccessExclusiveLock : index_lock(dir->entries[i].relam);
+			if (OidIsValid(relid))
+				add_lock(&list, relid, dir->entries[i].kind == TESTENV_TOAST ?
+						 AccessExclusiveLock : index_lock(dir->entries[i].relam));
 		}
 	}
-	testenv_lock_relations(locks, nlocks, &restore->wait, "restore");
-	pfree(locks);
+	add_new_tables_locks(restore, &list);
+	if (list.n == 0)
+		return;
+	testenv_lock_relations(list.locks, list.n, &restore->wait, "restore");
+	pfree(list.locks);
 }
 
-/* Does a table that is not in the snapshot hold anything? */
-bool
-testenv_new_table_filled(Oid relid)
+/* Does a heap have any page?  Nobody can tell of one that somebody locks. */
+static bool
+heap_has_pages(Oid relid, Oid *toastid)
 {
-	bool		filled = true;
+	bool		filled;
 	Relation	rel;
 
 	if (!ConditionalLockRelationOid(relid, AccessShareLock))
 		return true;
 	rel = try_relation_open(relid, NoLock);
 	filled = rel != NULL && RelationGetNumberOfBlocks(rel) > 0;
+	*toastid = rel != NULL ? rel->rd_rel->reltoastrelid : InvalidOid;
 	if (rel != NULL)
 		relation_close(rel, NoLock);
 	UnlockRelationOid(relid, AccessShareLock);
 	return filled;
+}
+
+/*
+ * Does a table that is not in the snapshot hold anything?  Its TOAST table may,
+ * if VACUUM has been at one of the two only.
+ */
+bool
+testenv_new_table_filled(Oid relid)
+{
+	Oid			toastid = InvalidOid;
+	Oid			none;
+
+	return heap_has_pages(relid, &toastid) ||
+		(OidIsValid(toastid) && heap_has_pages(toastid, &none));
 }
 
 /*

@@ -99,6 +99,27 @@ measure(Look *look, Relation rel)
 									MAIN_FORKNUM);
 }
 
+/*
+ * How many pages has the visibility map of a heap?  None, where VACUUM has cut
+ * an emptied heap to nothing, whatever the heap has grown to since.  The
+ * storage manager's memory of it is as good as visibilitymap.c takes it to be:
+ * whoever makes a map longer or shorter sends an invalidation, and the lock
+ * that we have just taken made us read it.
+ */
+static BlockNumber
+map_length(Look *look)
+{
+	SMgrRelation reln = smgropen(look->target->locator, INVALID_PROC_NUMBER);
+	BlockNumber nblocks = reln->smgr_cached_nblocks[VISIBILITYMAP_FORKNUM];
+
+	if (nblocks != InvalidBlockNumber)
+		return nblocks;
+	if (smgrexists(reln, VISIBILITYMAP_FORKNUM))
+		return smgrnblocks(reln, VISIBILITYMAP_FORKNUM);
+	reln->smgr_cached_nblocks[VISIBILITYMAP_FORKNUM] = 0;
+	return 0;
+}
+
 static Buffer
 look_read(Look *look, ForkNumber fork, BlockNumber block)
 {
@@ -191,17 +212,8 @@ walk_heap(Look *look)
 	BlockNumber common = Min(wanted, look->nblocks);
 	BlockNumber nmaps = (wanted + TESTENV_HEAP_BLOCKS_PER_VM_PAGE - 1) /
 		TESTENV_HEAP_BLOCKS_PER_VM_PAGE;
-	BlockNumber have = nmaps;
+	BlockNumber have = nmaps > 0 ? map_length(look) : 0;
 	BlockNumber vmblock;
-
-	/* what is trusted, and as long as it was, has all of its map */
-	if (!look->target->trusted || look->nblocks < wanted)
-	{
-		SMgrRelation reln = smgropen(look->target->locator, INVALID_PROC_NUMBER);
-
-		have = smgrexists(reln, VISIBILITYMAP_FORKNUM) ?
-			smgrnblocks(reln, VISIBILITYMAP_FORKNUM) : 0;
-	}
 
 	/* an empty heap has no map to leave a trace in */
 	if (wanted == 0)
@@ -379,7 +391,6 @@ heap_differs(TestenvRestore *restore, int first, int last)
 
 	look_begin(&heap, restore, first, false);
 	measure(&heap, rel);
-	relation_close(rel, NoLock);
 	differs = heap.nblocks != heap.entry->nblocks ||
 		heap.target->ispopulated != ((heap.entry->flags & TESTENV_POPULATED) != 0) ||
 		!walk_heap(&heap) || heap.map_differs;
@@ -400,6 +411,7 @@ heap_differs(TestenvRestore *restore, int first, int last)
 		look_begin(&index, restore, i, false);
 		differs = !walk_index(&index, heap.touched);
 	}
+	relation_close(rel, NoLock);
 	return differs;
 }
 

@@ -28,24 +28,16 @@
  */
 #include "postgres.h"
 
-#include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/relation.h"
-#include "access/table.h"
 #include "access/visibilitymap.h"
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "access/xloginsert.h"
-#include "catalog/heap.h"
-#include "catalog/index.h"
-#include "catalog/indexing.h"
-#include "catalog/pg_am.h"
 #include "catalog/pg_control.h"
-#include "catalog/pg_index.h"
 #include "catalog/storage.h"
 #include "commands/matview.h"
 #include "miscadmin.h"
-#include "nodes/execnodes.h"
 #include "pgstat.h"
 #include "storage/bufmgr.h"
 #include "storage/sinval.h"
@@ -54,8 +46,6 @@
 #include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
-#include "utils/resowner.h"
-#include "utils/syscache.h"
 
 #include "testenv.h"
 
@@ -266,8 +256,8 @@ put_map(TestenvRestore *restore, Relation rel, const TestenvEntry *entry)
 }
 
 /* Tell every session, here and on standbys, to forget what it has of an index. */
-static void
-forget_metapage(Relation index)
+void
+testenv_forget_metapage(Relation index)
 {
 	SharedInvalidationMessage message;
 
@@ -296,7 +286,7 @@ finish_relation(TestenvRestore *restore, Relation rel, const TestenvEntry *entry
 	{
 		if (change->metapage || change->length != entry->nblocks)
 		{
-			forget_metapage(rel);
+			testenv_forget_metapage(rel);
 			testenv_own_wal_note(&restore->wal);
 		}
 		return;
@@ -322,116 +312,4 @@ void
 testenv_putback_finish(TestenvRestore *restore, int entry)
 {
 	for_each_relation(restore, entry, finish_relation);
-}
-
-/* Build an index in place, over what is in its file. */
-static void
-build_in_place(const TestenvCatalogIndex *index)
-{
-	Relation	heap = table_open(index->tableid, AccessExclusiveLock);
-	Relation	rel = index_open(index->indexid, AccessExclusiveLock);
-
-	RelationTruncate(rel, 0);
-	index_build(heap, rel, BuildIndexInfo(rel), true, false);
-	testenv_empty_fsm(rel);
-	forget_metapage(rel);
-	index_close(rel, NoLock);
-	table_close(heap, NoLock);
-}
-
-/* Take an index out of use: no query reads it, no insert maintains it. */
-static void
-disable_index(Oid indexid)
-{
-	Relation	pg_index = table_open(IndexRelationId, RowExclusiveLock);
-	HeapTuple	tuple = SearchSysCacheCopy1(INDEXRELID, ObjectIdGetDatum(indexid));
-	Form_pg_index form;
-
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for index %u", indexid);
-	form = (Form_pg_index) GETSTRUCT(tuple);
-	form->indisvalid = false;
-	form->indisready = false;
-	CatalogTupleUpdate(pg_index, &tuple->t_self, tuple);
-	heap_freetuple(tuple);
-	table_close(pg_index, RowExclusiveLock);
-	CommandCounterIncrement();
-}
-
-/*
- * Rebuild an index that the snapshot has no image of, in place: like the pages
- * of its table, it must survive a ROLLBACK.  The caller holds
- * AccessExclusiveLock on the table.
- *
- * index_build() runs the index's expressions as the table's owner, and fails
- * where the rows of the snapshot do not fit the index: two have the same value
- * of a unique one.  The rows are what was asked for, so it is the index that
- * gives way.  It is disabled, as CREATE INDEX CONCURRENTLY leaves one that it
- * could not finish, and a WARNING says so.
- */
-void
-testenv_rebuild_index(TestenvRestore *restore, const TestenvCatalogIndex *index)
-{
-	MemoryContext caller = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	uint32		holdoff = InterruptHoldoffCount;
-	ErrorData  *volatile error = NULL;
-
-	BeginInternalSubTransaction(NULL);
-	PG_TRY();
-	{
-		build_in_place(index);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		/* an error lets interrupts in again */
-		InterruptHoldoffCount = holdoff;
-		MemoryContextSwitchTo(caller);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(caller);
-	CurrentResourceOwner = owner;
-
-	/* not the rows' fault: the next restore tries again */
-	if (error != NULL &&
-		(error->sqlerrcode == ERRCODE_QUERY_CANCELED ||
-		 ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_INSUFFICIENT_RESOURCES ||
-		 ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_SYSTEM_ERROR))
-		ReThrowError(error);
-	if (error != NULL)
-	{
-		disable_index(index->indexid);
-		restore->wrote_catalogs = true;
-		ereport(WARNING,
-				(errcode(error->sqlerrcode),
-				 errmsg("disabled index %s, which does not fit the rows of the snapshot",
-						testenv_relation_name(index->indexid)),
-				 errdetail("It was made after the snapshot; to rebuild it failed: %s.", error->message),
-				 errhint("Drop the index, or use REINDEX when the rows fit it.")));
-	}
-	testenv_own_wal_note(&restore->wal);
-}
-
-/*
- * Empty a table that was made after the snapshot, in place like TRUNCATE in the
- * transaction that made a table.  False if it was empty.  The caller holds
- * AccessExclusiveLock.
- */
-bool
-testenv_empty_table(Oid relid)
-{
-	Relation	rel = table_open(relid, AccessExclusiveLock);
-	bool		filled = RelationGetNumberOfBlocks(rel) > 0;
-
-	if (filled)
-	{
-		heap_truncate_one_rel(rel);
-		testenv_report_vacuum(relid, 0);
-	}
-	table_close(rel, NoLock);
-	return filled;
 }

@@ -205,8 +205,14 @@ empty_new_tables(TestenvRestore *restore)
 	for (i = 0; i < restore->mapping->nnew_tables; i++)
 	{
 		Oid			relid = restore->mapping->new_tables[i];
+		bool		emptied;
 
-		if (!restore->new_locked[i] || !testenv_empty_table(relid))
+		if (!restore->new_locked[i])
+			continue;
+		HOLD_INTERRUPTS();
+		emptied = testenv_empty_table(relid);
+		RESUME_INTERRUPTS();
+		if (!emptied)
 			continue;
 		restore->wal.contiguous = false;
 		appendStringInfo(&list, "%s%s", count++ > 0 ? ", " : "",

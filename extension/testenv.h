@@ -381,6 +381,9 @@ extern void testenv_putback_grow(TestenvRestore *restore, int entry);
 extern void testenv_putback_pages(TestenvRestore *restore, int entry);
 extern void testenv_putback_cut(TestenvRestore *restore, int entry);
 extern void testenv_putback_finish(TestenvRestore *restore, int entry);
+extern void testenv_forget_metapage(Relation index);
+
+/* rebuild.c */
 extern void testenv_rebuild_index(TestenvRestore *restore,
 								  const TestenvCatalogIndex *index);
 extern bool testenv_empty_table(Oid relid);

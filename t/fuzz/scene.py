@@ -111,7 +111,7 @@ class Scene:
         if not (self.engine.sessions_stay and self.engine.restores):
             return self.engine.restore(None, self.target())
         company = self.rng.choices(["", "reader", "writer", "idle", "nextval", "blocked", "terminate", "cancel", "kill"],
-                                   [54, 9, 10, 9, 4, 3, 3, 5, 3])[0]
+                                   [47, 9, 10, 9, 4, 3, 3, 8, 7])[0]
         name = self.target()
         if company:
             self.tags.append(company)

@@ -394,11 +394,12 @@ heap_differs(TestenvRestore *restore, int first, int last)
 	differs = heap.nblocks != heap.entry->nblocks ||
 		heap.target->ispopulated != ((heap.entry->flags & TESTENV_POPULATED) != 0) ||
 		!walk_heap(&heap) || heap.map_differs;
-	if (!differs &&
-		!testenv_fsm_is_empty(&heap.target->locator,
-							  heap.entry->relpersistence == RELPERSISTENCE_PERMANENT))
+	/* changed and changed back, or put back by a restore that was cut short */
+	if (!differs && heap.touched && heap.entry->nblocks > 0)
+	{
 		testenv_change(restore->changes, first)->freespace = true;
-
+		restore->traces = true;
+	}
 	if (!differs)
 		differs = new_index_is_doubtful(&heap);
 
@@ -497,7 +498,6 @@ collect_relation(TestenvRestore *restore, int entry)
 	Look		look;
 
 	look_begin(&look, restore, entry, true);
-	change->freespace = true;
 	if (!look.target->trusted)
 	{
 		change->all = true;

@@ -118,6 +118,8 @@ grow_relation(TestenvRestore *restore, Relation rel, const TestenvEntry *entry,
 
 		visibilitymap_pin(rel, entry->nblocks - 1, &vmbuffer);
 		ReleaseBuffer(vmbuffer);
+		testenv_grow_freespace(rel, entry->nblocks);
+		testenv_own_wal_note(&restore->wal);
 	}
 }
 
@@ -279,11 +281,9 @@ static void
 finish_relation(TestenvRestore *restore, Relation rel, const TestenvEntry *entry,
 				TestenvChange *change)
 {
-	testenv_empty_fsm(rel);
-	testenv_own_wal_note(&restore->wal);
-
 	if (entry->kind == TESTENV_INDEX)
 	{
+		testenv_empty_fsm(rel, &restore->wal);
 		if (change->metapage || change->length != entry->nblocks)
 		{
 			testenv_forget_metapage(rel);
@@ -292,6 +292,9 @@ finish_relation(TestenvRestore *restore, Relation rel, const TestenvEntry *entry
 		return;
 	}
 
+	testenv_put_freespace(restore, rel, entry, change->blocks, change->nblocks,
+						  change->all || change->length < entry->nblocks ||
+						  restore->verify_freespace);
 	put_map(restore, rel, entry);
 	CacheInvalidateSmgr(RelationGetSmgr(rel)->smgr_rlocator);
 	testenv_report_vacuum(RelationGetRelid(rel), (int64) entry->ntuples);

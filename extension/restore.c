@@ -240,39 +240,6 @@ warn_lost_indexes(const TestenvRestore *restore)
 				 errhint("Create the index again, or take the snapshot again.")));
 }
 
-/* Empty the free space map of tables of which nothing else changed. */
-static void
-put_free_space_only(TestenvRestore *restore)
-{
-	TestenvDirectory *dir = restore->dir;
-	uint32		root;
-	uint32		i;
-
-	for (root = 0; root < dir->header.nentries; root += 1 + dir->entries[root].nchildren)
-	{
-		if (restore->locked[root])
-			continue;
-		for (i = root; i <= root + dir->entries[root].nchildren; i++)
-		{
-			TestenvChange *change = restore->changes->by_entry[i];
-			Oid			relid = restore->mapping->targets[i].relid;
-			Relation	rel;
-
-			if (change == NULL || !change->freespace ||
-				!ConditionalLockRelationOid(relid, AccessShareLock))
-				continue;
-			rel = try_relation_open(relid, NoLock);
-			if (rel != NULL)
-			{
-				testenv_empty_fsm(rel);
-				testenv_own_wal_note(&restore->wal);
-				relation_close(rel, NoLock);
-			}
-			UnlockRelationOid(relid, AccessShareLock);
-		}
-	}
-}
-
 /*
  * The position at which the database was equal to the snapshot.  If all WAL
  * since the last look is our own, that is now; else it is now if a further
@@ -301,6 +268,7 @@ write_state(TestenvRestore *restore, XLogRecPtr clean_lsn)
 	state->head.current = dir->storeid;
 	state->head.current_id = dir->header.id;
 	state->head.restore_number++;
+	state->head.freespace_lsn = restore->freespace_lsn;
 	if (restore->wrote_catalogs)
 		state->head.full_xid = U64FromFullTransactionId(GetTopFullTransactionId());
 	if (!restore->owner_lost)
@@ -387,7 +355,6 @@ put_rest_back(TestenvRestore *restore)
 	if ((restore->redo || large_objects_locked(restore)) &&
 		testenv_largeobject_dependencies())
 		restore->wrote_catalogs = true;
-	put_free_space_only(restore);
 }
 
 /*
@@ -414,6 +381,9 @@ testenv_run_restore(const char *name, bool terminate, TestenvRestore *restore)
 	testenv_open_snapshot(restore, name, "restore");
 	restore->wait = wait;
 	speaks = testenv_state_speaks_of(&restore->state, restore->dir);
+	restore->verify_freespace = !speaks || testenv_freespace_is_doubtful(&restore->state);
+	if (!restore->verify_freespace)
+		restore->freespace_lsn = restore->state.head.freespace_lsn;
 
 	testenv_find_changes(restore);
 	for_each_table(restore, check_table_unused);
@@ -422,6 +392,7 @@ testenv_run_restore(const char *name, bool terminate, TestenvRestore *restore)
 		restore->room = testenv_batch_room();
 	prepare_others(restore);
 	for_each_table(restore, testenv_putback_grow);
+	testenv_verify_freespace(restore);
 
 	work = restore->any_locked;
 	for (i = 0; i < restore->mapping->nnew_tables; i++)
@@ -430,7 +401,7 @@ testenv_run_restore(const char *name, bool terminate, TestenvRestore *restore)
 	if (work)
 		put_images_back(restore);
 	put_rest_back(restore);
-	if (work || !speaks || restore->redo ||
+	if (work || !speaks || restore->redo || restore->verify_freespace ||
 		restore->look_lsn - restore->state.head.clean_lsn > CLEAN_LSN_LAG)
 		write_state(restore, new_clean_lsn(restore));
 	testenv_store_count_restore(restore->store);

@@ -23,9 +23,8 @@
  * those away with all that leads to them (FreeSpaceMapPrepareTruncateRel, then
  * FreeSpaceMapVacuumRange).  And on each page through which it found a block it
  * sets fp_next_slot; the block is where a row is then written.  So what can be
- * wrong lies on the paths from the root to the leaves of changed blocks and of
- * the last block, which has the appended ones for neighbours.  Where a heap has
- * become shorter, or has another file, everything is compared.
+ * wrong lies on the paths from the root to the leaves of changed blocks.  Where
+ * heap or map have become shorter, or have another file, everything is compared.
  *
  * None of this survives a crash: the maps are not logged.  The state page says
  * when they were last known to be right, and every recovery ends with a
@@ -45,7 +44,10 @@
  * Not protected against: a serializable transaction's INSERT or UPDATE can fail
  * after it has searched the map and before it writes to the block that it found
  * (heap_insert, CheckForSerializableConflictIn): fp_next_slot, and the session's
- * own insertion target, have moved then, and nothing names the table.
+ * own insertion target, have moved then, and nothing names the table.  And where
+ * VACUUM has set fp_next_slot to 0, which it does in shared buffers only, the
+ * old value comes back if it was on disk and the page is not written before it
+ * is evicted.
  *
  *-------------------------------------------------------------------------
  */
@@ -333,14 +335,12 @@ settle_paths(Map *map, const BlockNumber *blocks, int nblocks)
 		uint64		done = 0;	/* blocks before this one are */
 		int			i;
 
-		for (i = 0; i <= nblocks; i++)
+		for (i = 0; i < nblocks && blocks[i] < map->nblocks; i++)
 		{
-			BlockNumber block = i < nblocks ? blocks[i] : map->nblocks - 1;
-
-			if (block < done || block >= map->nblocks)
+			if (blocks[i] < done)
 				continue;
-			settle_tree_page(map, level, block / span);
-			done = (block / span + 1) * span;
+			settle_tree_page(map, level, blocks[i] / span);
+			done = (blocks[i] / span + 1) * span;
 		}
 	}
 }
@@ -387,9 +387,9 @@ testenv_empty_fsm(Relation rel, TestenvOwnWal *wal)
 }
 
 /*
- * Make the map of a heap long enough for so many blocks.
+ * Make the map of a heap long enough for so many blocks; false if it was.
  */
-void
+bool
 testenv_grow_freespace(Relation rel, BlockNumber nblocks)
 {
 	BlockNumber known = RelationGetSmgr(rel)->smgr_cached_nblocks[FSM_FORKNUM];
@@ -399,8 +399,9 @@ testenv_grow_freespace(Relation rel, BlockNumber nblocks)
 	if (nblocks == 0 ||
 		(known != InvalidBlockNumber && known >= map_pages(&map)) ||
 		map_length(rel) >= map_pages(&map))
-		return;
+		return false;
 	RecordPageWithFreeSpace(rel, nblocks - 1, 0);
+	return true;
 }
 
 /*
@@ -426,13 +427,13 @@ testenv_take_freespace(Relation rel, BlockNumber nblocks, StringInfo bytes, int 
 	}
 	map.categories = (uint8 *) bytes->data + offset;
 	map.maxima = (uint8 *) bytes->data + offset + nblocks;
-	testenv_grow_freespace(rel, nblocks);
+	(void) testenv_grow_freespace(rel, nblocks);
 	settle_all(&map);
 }
 
 /*
  * Put the map of a heap back: all of it, or what can be wrong if no other than
- * these blocks, ascending, were changed, and the heap did not become shorter.
+ * these blocks, ascending, were changed, and nothing has become shorter.
  * testenv_grow_freespace() has made it long enough.
  */
 void
@@ -442,7 +443,7 @@ testenv_put_freespace(TestenvRestore *restore, Relation rel, const TestenvEntry 
 	Map			map;
 
 	map_open(&map, restore, rel, entry, MAP_PUT);
-	if (all || entry->nblocks == 0)
+	if (all)
 		settle_all(&map);
 	else
 		settle_paths(&map, blocks, nblocks);
@@ -482,7 +483,7 @@ verify_heap(TestenvRestore *restore, int number)
 		if (RelFileLocatorEquals(rel->rd_locator, target->locator) &&
 			RelationGetNumberOfBlocks(rel) >= entry->nblocks)
 		{
-			testenv_grow_freespace(rel, entry->nblocks);
+			(void) testenv_grow_freespace(rel, entry->nblocks);
 			testenv_own_wal_note(&restore->wal);
 			testenv_put_freespace(restore, rel, entry, NULL, 0, true);
 			done = true;

@@ -118,7 +118,8 @@ grow_relation(TestenvRestore *restore, Relation rel, const TestenvEntry *entry,
 
 		visibilitymap_pin(rel, entry->nblocks - 1, &vmbuffer);
 		ReleaseBuffer(vmbuffer);
-		testenv_grow_freespace(rel, entry->nblocks);
+		if (testenv_grow_freespace(rel, entry->nblocks))
+			change->freespace = true;
 		testenv_own_wal_note(&restore->wal);
 	}
 }
@@ -293,8 +294,8 @@ finish_relation(TestenvRestore *restore, Relation rel, const TestenvEntry *entry
 	}
 
 	testenv_put_freespace(restore, rel, entry, change->blocks, change->nblocks,
-						  change->all || change->length < entry->nblocks ||
-						  restore->verify_freespace);
+						  change->all || change->freespace ||
+						  change->length < entry->nblocks || restore->verify_freespace);
 	put_map(restore, rel, entry);
 	CacheInvalidateSmgr(RelationGetSmgr(rel)->smgr_rlocator);
 	testenv_report_vacuum(RelationGetRelid(rel), (int64) entry->ntuples);

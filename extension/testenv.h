@@ -236,7 +236,7 @@ typedef struct TestenvChange
 	int			entry;
 	bool		all;			/* any block may differ */
 	bool		map;			/* the visibility map does */
-	bool		freespace;		/* heap: equal, but for a trace of work on it */
+	bool		freespace;		/* heap: any page of the free space map may differ */
 	bool		metapage;		/* block 0 was put back */
 	BlockNumber length;			/* before anything was put back */
 	int			nblocks;
@@ -441,7 +441,7 @@ extern void testenv_write_new_blocks(Relation rel, char *images,
 /* freespace.c */
 extern uint8 testenv_freespace_category(Page page);
 extern void testenv_empty_fsm(Relation rel, TestenvOwnWal *wal);
-extern void testenv_grow_freespace(Relation rel, BlockNumber nblocks);
+extern bool testenv_grow_freespace(Relation rel, BlockNumber nblocks);
 extern void testenv_take_freespace(Relation rel, BlockNumber nblocks,
 								   StringInfo bytes, int offset);
 extern void testenv_put_freespace(TestenvRestore *restore, Relation rel,

@@ -47,16 +47,14 @@ typedef bool TU_UpdateIndexes;
 #define testenv_oldest_clog_xid (TransamVariables->oldestClogXid)
 #endif
 
-/* 18: another word for noreturn, paths by value, and vacuums know when they began */
+/* 18: another word for noreturn, and vacuums know when they began */
 #if PG_VERSION_NUM < 180000
 #define pg_noreturn pg_attribute_noreturn()
-#define testenv_relation_path(locator, fork) relpathperm(locator, fork)
 #define testenv_report_vacuum(relid, live) \
 	pgstat_report_vacuum((relid), false, (live), 0)
 #define testenv_report_analyze(rel, live) \
 	pgstat_report_analyze((rel), (live), 0, true)
 #else
-#define testenv_relation_path(locator, fork) relpathperm(locator, fork).str
 #define testenv_report_vacuum(relid, live) \
 	pgstat_report_vacuum((relid), false, (live), 0, GetCurrentTimestamp())
 #define testenv_report_analyze(rel, live) \

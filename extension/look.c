@@ -396,11 +396,12 @@ heap_differs(TestenvRestore *restore, int first, int last)
 	differs = heap.nblocks != heap.entry->nblocks ||
 		heap.target->ispopulated != ((heap.entry->flags & TESTENV_POPULATED) != 0) ||
 		!walk_heap(&heap) || heap.map_differs;
-	if (!differs &&
-		!testenv_fsm_is_empty(&heap.target->locator,
-							  heap.entry->relpersistence == RELPERSISTENCE_PERMANENT))
+	/* changed and changed back, or put back by a restore that was cut short */
+	if (!differs && heap.touched && heap.entry->nblocks > 0)
+	{
 		testenv_change(restore->changes, first)->freespace = true;
-
+		restore->traces = true;
+	}
 	if (!differs && !restore->checking)
 		differs = new_index_is_doubtful(&heap);
 
@@ -594,7 +595,6 @@ collect_relation(TestenvRestore *restore, int entry)
 
 	testenv_change_reset(change);
 	look_begin(&look, restore, entry, true);
-	change->freespace = true;
 	if (!look.trusted)
 	{
 		change->all = true;

@@ -4,7 +4,8 @@
  *		The page writer: pages compared, overwritten, appended, and the maps.
  *
  * Everything that testenv writes into a relation of the user goes through
- * here, except for cuts (putback.c) and sequences' new files (sequence.c).
+ * here, except for cuts (putback.c), free space maps (freespace.c) and sequences'
+ * new files (sequence.c).
  * Every page is decided about first; then one short critical section changes
  * up to TESTENV_BATCH buffers, marks them dirty, logs them as full-page images
  * in one record and sets their LSNs.  Full-page images are the only kind of
@@ -24,17 +25,13 @@
  * The visibility map is never copied: of an all-frozen heap it is a function
  * of the number of blocks.  The server leaves pd_lower of its pages where
  * everything counts as a hole, and looks at it nowhere; we set it behind the last
- * bit that is used, so that the image of a small table's map is small.  The free space map is put back to empty:
- * that is also what a snapshot leaves behind (snapshot.c), so the next rows go
- * to the same places.  Like the server, we do not log it.
+ * bit that is used, so that the image of a small table's map is small.
  *
  * Not protected against: somebody who writes to a relation without a lock.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
-
-#include <sys/stat.h>
 
 #include "access/htup_details.h"
 #include "access/nbtree.h"
@@ -44,11 +41,8 @@
 #include "access/xloginsert.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_control.h"
-#include "common/relpath.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
-#include "storage/freespace.h"
-#include "storage/fsm_internals.h"
 #include "storage/proc.h"
 #include "storage/smgr.h"
 #include "utils/memutils.h"
@@ -480,76 +474,4 @@ testenv_write_new_blocks(Relation rel, char *images, BlockNumber first,
 						 int npages, bool standard, TestenvOwnWal *wal)
 {
 	log_and_write(rel, images, first, npages, standard, false, wal);
-}
-
-/*
- * Is a free space map empty?  True as well where there is none.
- *
- * This is asked of every table that did not change, because VACUUM writes the
- * map of a table without writing to the table.  The storage manager closes and
- * opens a fork to find out whether it exists; the file system just knows.
- */
-bool
-testenv_fsm_is_empty(const RelFileLocator *locator, bool permanent)
-{
-	char		path[MAXPGPATH];
-	struct stat info;
-	BlockNumber nblocks;
-	BlockNumber block;
-
-	strlcpy(path, testenv_relation_path(*locator, FSM_FORKNUM), MAXPGPATH);
-	if (stat(path, &info) != 0)
-		return true;
-	nblocks = info.st_size / BLCKSZ;
-	for (block = 0; block < nblocks; block++)
-	{
-		Buffer		buffer;
-		Page		page;
-		bool		empty;
-
-		buffer = ReadBufferWithoutRelcache(*locator, FSM_FORKNUM, block,
-										   RBM_ZERO_ON_ERROR, NULL, permanent);
-		LockBuffer(buffer, BUFFER_LOCK_SHARE);
-		page = BufferGetPage(buffer);
-		empty = PageIsNew(page) ||
-			(((FSMPage) PageGetContents(page))->fp_nodes[0] == 0 &&
-			 ((FSMPage) PageGetContents(page))->fp_next_slot == 0);
-		UnlockReleaseBuffer(buffer);
-		if (!empty)
-			return false;
-	}
-	return true;
-}
-
-/*
- * Empty the free space map of a relation, in place and without WAL, as the
- * server maintains it.
- */
-void
-testenv_empty_fsm(Relation rel)
-{
-	SMgrRelation reln = RelationGetSmgr(rel);
-	BlockNumber nblocks;
-	BlockNumber block;
-
-	if (!smgrexists(reln, FSM_FORKNUM))
-		return;
-	nblocks = smgrnblocks(reln, FSM_FORKNUM);
-	for (block = 0; block < nblocks; block++)
-	{
-		Buffer		buffer;
-		Page		page;
-
-		buffer = ReadBufferExtended(rel, FSM_FORKNUM, block,
-									RBM_ZERO_ON_ERROR, NULL);
-		LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
-		page = BufferGetPage(buffer);
-		if (!PageIsNew(page))
-		{
-			memset(PageGetContents(page), 0,
-				   BLCKSZ - MAXALIGN(SizeOfPageHeaderData));
-			MarkBufferDirtyHint(buffer, false);
-		}
-		UnlockReleaseBuffer(buffer);
-	}
 }

@@ -116,6 +116,9 @@ grow_relation(TestenvRestore *restore, Relation rel, const TestenvEntry *entry,
 
 		visibilitymap_pin(rel, entry->nblocks - 1, &vmbuffer);
 		ReleaseBuffer(vmbuffer);
+		if (testenv_grow_freespace(rel, entry->nblocks))
+			change->freespace = true;
+		testenv_own_wal_note(&restore->wal);
 	}
 }
 
@@ -276,11 +279,9 @@ static void
 finish_relation(TestenvRestore *restore, Relation rel, const TestenvEntry *entry,
 				TestenvChange *change)
 {
-	testenv_empty_fsm(rel);
-	testenv_own_wal_note(&restore->wal);
-
 	if (entry->kind == TESTENV_INDEX)
 	{
+		testenv_empty_fsm(rel, &restore->wal);
 		if (change->metapage || change->length != entry->nblocks)
 		{
 			testenv_forget_metapage(rel);
@@ -289,6 +290,9 @@ finish_relation(TestenvRestore *restore, Relation rel, const TestenvEntry *entry
 		return;
 	}
 
+	testenv_put_freespace(restore, rel, entry, change->blocks, change->nblocks,
+						  change->all || change->freespace ||
+						  change->length < entry->nblocks || restore->verify_freespace);
 	if (change->map || change->all || change->length != entry->nblocks)
 		put_map(restore, rel, entry, change);
 	CacheInvalidateSmgr(RelationGetSmgr(rel)->smgr_rlocator);

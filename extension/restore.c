@@ -236,41 +236,6 @@ warn_lost_indexes(const TestenvRestore *restore)
 				 errhint("Create the index again, or take the snapshot again.")));
 }
 
-/* Empty the free space map of tables of which nothing else changed. */
-static void
-put_free_space_only(TestenvRestore *restore)
-{
-	TestenvDirectory *dir = restore->dir;
-	uint32		root;
-	uint32		i;
-
-	if (restore->detector != TESTENV_DETECT_LOOK)
-		return;
-	for (root = 0; root < dir->header.nentries; root += 1 + dir->entries[root].nchildren)
-	{
-		if (restore->locked[root])
-			continue;
-		for (i = root; i <= root + dir->entries[root].nchildren; i++)
-		{
-			TestenvChange *change = testenv_change_of(restore->changes, i);
-			Oid			relid = restore->mapping->targets[i].relid;
-			Relation	rel;
-
-			if (change == NULL || !change->freespace ||
-				!ConditionalLockRelationOid(relid, AccessShareLock))
-				continue;
-			rel = try_relation_open(relid, NoLock);
-			if (rel != NULL)
-			{
-				testenv_empty_fsm(rel);
-				testenv_own_wal_note(&restore->wal);
-				relation_close(rel, NoLock);
-			}
-			UnlockRelationOid(relid, AccessShareLock);
-		}
-	}
-}
-
 /*
  * The position at which the database was equal to the snapshot.  If all WAL
  * since the last look is our own, that is now; else it was before the last look.
@@ -318,6 +283,7 @@ write_state(TestenvRestore *restore, XLogRecPtr clean_lsn)
 	state->head.current = dir->storeid;
 	state->head.current_id = dir->header.id;
 	state->head.restore_number++;
+	state->head.freespace_lsn = restore->freespace_known ? clean_lsn : InvalidXLogRecPtr;
 	if (restore->wrote_catalogs)
 		state->head.full_xid = U64FromFullTransactionId(GetTopFullTransactionId());
 	if (!restore->owner_lost)
@@ -397,7 +363,6 @@ put_rest_back(TestenvRestore *restore)
 	if ((restore->redo || large_objects_locked(restore)) &&
 		testenv_largeobject_dependencies())
 		restore->wrote_catalogs = true;
-	put_free_space_only(restore);
 }
 
 /* At DEBUG1: where the time went. */
@@ -460,13 +425,14 @@ testenv_run_restore(const char *name, bool terminate, TestenvRestore *restore)
 	prepare_others(restore);
 	for_each_table(restore, testenv_putback_grow);
 	testenv_clock(restore, TESTENV_STEP_PREPARE);
+	testenv_verify_freespace(restore);
 
 	work = restore->nroots > 0 || restore->any_new;
 	if (work)
 		put_images_back(restore);
 	put_rest_back(restore);
 	testenv_clock(restore, TESTENV_STEP_REST);
-	if (work || !restore->speaks || restore->redo ||
+	if (work || !restore->speaks || restore->redo || restore->verify_freespace ||
 		restore->look_lsn - restore->state.head.clean_lsn > CLEAN_LSN_LAG)
 		write_state(restore, new_clean_lsn(restore));
 	testenv_store_count_restore(restore->store);

@@ -87,7 +87,7 @@ typedef struct TestenvEntry
 	char		kind;			/* TestenvKind */
 	char		relpersistence;
 	uint16		flags;
-	uint32		unused;
+	uint32		freespace;		/* heaps: offset of the first category */
 } TestenvEntry;
 
 /* First page of a store. */
@@ -103,6 +103,7 @@ typedef struct TestenvHeader
 	BlockNumber directory;		/* block of the first entries */
 	BlockNumber names;			/* block of the first names */
 	uint32		nameslen;
+	BlockNumber freespace;		/* block of the first categories, see freespace.c */
 	uint32		ntables;
 	uint32		nsequences;
 	uint64		npages;			/* images */
@@ -155,6 +156,7 @@ typedef struct TestenvStateHead
 	XLogRecPtr	catalog_lsn;	/* room for the undoing of DDL */
 	uint64		full_xid;		/* of the last restore, if it changed catalogs */
 	uint64		restore_number;
+	XLogRecPtr	freespace_lsn;	/* free space maps were known to be right here */
 	uint32		noverrides;
 	uint32		unused;
 } TestenvStateHead;
@@ -245,7 +247,7 @@ typedef struct TestenvChange
 	bool		all;			/* any block may differ */
 	bool		map;			/* the visibility map does */
 	bool		cut;			/* the file was cut, by whomever */
-	bool		freespace;		/* the free space map may not be empty */
+	bool		freespace;		/* heap: any page of the free space map may differ */
 	bool		metapage;		/* block 0 was put back */
 	bool		wrote;			/* something was put back */
 	bool		sorted;			/* blocks are ascending, each once */
@@ -355,6 +357,9 @@ typedef struct TestenvRestore
 	char	   *new_locked;		/* by position in mapping->new_tables */
 	bool		any_new;		/* one of them is locked */
 	uint64		new_generation;	/* of the mapping that is for */
+	bool		traces;			/* of a table that is not locked; see freespace.c */
+	bool		verify_freespace;	/* all maps may be wrong */
+	bool		freespace_known;	/* all maps are right now */
 	bool		redo;			/* the last restore's catalog changes were lost */
 	bool		owner_lost;		/* a page was written without WAL */
 	bool		wrote_catalogs;
@@ -530,8 +535,6 @@ extern bool testenv_same_meaning(const char *a, const char *b,
 								 const TestenvEntry *entry);
 extern bool testenv_standard_pages(const TestenvEntry *entry);
 extern void testenv_vm_image(char *page, BlockNumber nblocks, BlockNumber vmblock);
-extern void testenv_empty_fsm(Relation rel);
-extern bool testenv_fsm_is_empty(const RelFileLocator *locator, bool permanent);
 extern void testenv_own_wal_start(TestenvOwnWal *wal, XLogRecPtr end);
 extern void testenv_own_wal_register(const TestenvOwnWal *wal);
 extern void testenv_own_wal_note(TestenvOwnWal *wal);
@@ -565,6 +568,19 @@ extern void testenv_write_new_blocks(Relation rel, char *images,
 									 BlockNumber first, int npages,
 									 bool standard, TestenvOwnWal *wal);
 
+/* freespace.c */
+extern uint8 testenv_freespace_category(Page page);
+extern void testenv_empty_fsm(Relation rel, TestenvOwnWal *wal);
+extern bool testenv_grow_freespace(Relation rel, BlockNumber nblocks);
+extern void testenv_take_freespace(Relation rel, BlockNumber nblocks,
+								   StringInfo bytes, int offset);
+extern void testenv_put_freespace(TestenvRestore *restore, Relation rel,
+								  const TestenvEntry *entry,
+								  const BlockNumber *blocks, int nblocks, bool all);
+extern bool testenv_same_freespace(TestenvRestore *restore, Relation rel,
+								   const TestenvEntry *entry);
+extern void testenv_verify_freespace(TestenvRestore *restore);
+
 /* image.c */
 extern void testenv_read_image(TestenvRestore *restore, int entry,
 							   BlockNumber block, char *page,
@@ -589,6 +605,8 @@ extern void testenv_store_counters(Relation store, TestenvCounters *counters);
 extern void testenv_store_count_restore(Relation store);
 extern void testenv_store_read(Relation store, BlockNumber block, char *page,
 							   BufferAccessStrategy strategy);
+extern void testenv_store_bytes(Relation store, BlockNumber first, uint64 offset,
+								char *bytes, Size len);
 
 typedef struct TestenvStoreWriter TestenvStoreWriter;
 extern TestenvStoreWriter *testenv_writer_begin(Relation store);

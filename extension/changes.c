@@ -87,6 +87,7 @@ testenv_change_reset(TestenvChange *change)
 	change->all = false;
 	change->map = false;
 	change->cut = false;
+	change->imaged = false;
 	change->sorted = true;
 	change->nblocks = 0;
 }

@@ -76,6 +76,18 @@ typedef bool TU_UpdateIndexes;
 #define TESTENV_NO_ZEROEXTEND
 #endif
 
+/* Ways to descend a btree to a leaf page */
+#if PG_VERSION_NUM < 160000
+#define testenv_bt_search(index, heap, key, buffer) \
+	_bt_search((index), (key), (buffer), BT_READ, NULL)
+#elif PG_VERSION_NUM < 170000
+#define testenv_bt_search(index, heap, key, buffer) \
+	_bt_search((index), (heap), (key), (buffer), BT_READ, NULL)
+#else
+#define testenv_bt_search(index, heap, key, buffer) \
+	_bt_search((index), (heap), (key), (buffer), BT_READ)
+#endif
+
 /* 17 reads the blocks of an ANALYZE from a stream */
 #if PG_VERSION_NUM < 170000
 #define TESTENV_ANALYZE_ARGS BlockNumber blockno, BufferAccessStrategy bstrategy

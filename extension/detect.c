@@ -479,7 +479,7 @@ static void
 choose_detector(TestenvRestore *restore)
 {
 	const TestenvMapping *mapping = restore->mapping;
-	double		read = (double) (GetXLogInsertRecPtr() - restore->state.head.clean_lsn) *
+	double		read = (double) (GetXLogInsertRecPtr() - testenv_mapping_seen(&restore->state)) *
 		READ_NS_PER_BYTE;
 	double		look = (double) mapping->nroots * LOOK_NS_PER_TABLE +
 		(double) mapping->weight * LOOK_NS_PER_INDEX_PAGE;
@@ -490,7 +490,7 @@ choose_detector(TestenvRestore *restore)
 		restore->detector = testenv_detector;
 	else
 		restore->detector = read <= look ? TESTENV_DETECT_WAL : TESTENV_DETECT_LOOK;
-	restore->read_to = restore->state.head.clean_lsn;
+	restore->read_to = testenv_mapping_seen(&restore->state);
 }
 
 /* Collect the blocks that may differ, of everything that is locked. */

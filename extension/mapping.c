@@ -32,6 +32,14 @@
 
 static TestenvMapping *cached_mapping = NULL;
 
+/* What testenv_mapping_see() was told last, with what makes it valid. */
+static struct
+{
+	uint64		owner_id;
+	uint64		restore_number;
+	XLogRecPtr	lsn;
+}			seen;
+
 /* From storage to entry; file numbers are unique in a tablespace only. */
 typedef struct NumberSlot
 {
@@ -347,6 +355,30 @@ testenv_trusted(const TestenvRestore *restore, int entry)
 	if (low < state->head.noverrides && state->overrides[low].entry == (uint32) entry)
 		return number == state->overrides[low].relfilenumber;
 	return number == restore->dir->entries[entry].relfilenumber;
+}
+
+/*
+ * From where on the WAL has to be read: the clean LSN, or where this session has
+ * found the database equal to the snapshot since.  That lasts until the state
+ * page is written again.
+ */
+XLogRecPtr
+testenv_mapping_seen(const TestenvState *state)
+{
+	if (seen.owner_id == state->head.owner_id &&
+		seen.restore_number == state->head.restore_number &&
+		seen.lsn > state->head.clean_lsn)
+		return seen.lsn;
+	return state->head.clean_lsn;
+}
+
+/* The database is equal to the snapshot at a position. */
+void
+testenv_mapping_see(const TestenvState *state, XLogRecPtr lsn)
+{
+	seen.owner_id = state->head.owner_id;
+	seen.restore_number = state->head.restore_number;
+	seen.lsn = lsn;
 }
 
 /*

@@ -260,48 +260,37 @@ testenv_batch_full(const TestenvPageBatch *batch)
 char *
 testenv_batch_add(TestenvPageBatch *batch, BlockNumber block)
 {
-	Assert(!testenv_batch_full(batch));
-	batch->blocks[batch->npages] = block;
-	return batch->images + (Size) batch->npages++ * BLCKSZ;
+	char	   *room = batch->images + (Size) batch->npages * BLCKSZ;
+
+	testenv_batch_add_image(batch, block, room, InvalidBuffer);
+	return room;
 }
 
-/*
- * Overwrite the blocks of the batch, as far as they differ, through shared
- * buffers.
- */
+/* Add a block with its image, which lies in a buffer that the batch releases. */
 void
-testenv_batch_flush(TestenvPageBatch *batch)
+testenv_batch_add_image(TestenvPageBatch *batch, BlockNumber block,
+						const char *image, Buffer pin)
+{
+	Assert(!testenv_batch_full(batch));
+	batch->blocks[batch->npages] = block;
+	batch->sources[batch->npages] = image;
+	batch->pins[batch->npages++] = pin;
+}
+
+/* Room for an image that testenv_batch_add_image() is about to be told of. */
+char *
+testenv_batch_next_room(TestenvPageBatch *batch)
+{
+	return batch->images + (Size) batch->npages * BLCKSZ;
+}
+
+/* Overwrite buffers with their images, and log them in one record. */
+static void
+overwrite(TestenvPageBatch *batch, const Buffer *buffers,
+		  const char *const *images, int nbuffers)
 {
 	Relation	rel = batch->rel;
-	Buffer		buffers[TESTENV_BATCH];
-	char	   *images[TESTENV_BATCH];
-	int			nbuffers = 0;
 	int			i;
-
-	for (i = 0; i < batch->npages; i++)
-	{
-		char	   *image = batch->images + (Size) i * BLCKSZ;
-		Buffer		buffer;
-		bool		same;
-
-		buffer = ReadBufferExtended(rel, MAIN_FORKNUM, batch->blocks[i],
-									RBM_NORMAL, NULL);
-		LockBuffer(buffer, BUFFER_LOCK_SHARE);
-		same = testenv_same_page(BufferGetPage(buffer), image, batch->standard);
-		LockBuffer(buffer, BUFFER_LOCK_UNLOCK);
-		if (same)
-		{
-			ReleaseBuffer(buffer);
-			continue;
-		}
-		if (batch->blocks[i] == 0)
-			batch->first_block = true;
-		buffers[nbuffers] = buffer;
-		images[nbuffers++] = image;
-	}
-	batch->npages = 0;
-	if (nbuffers == 0)
-		return;
 
 	if (nbuffers > XLR_NORMAL_MAX_BLOCK_ID + 1)
 		XLogEnsureRecordSpace(nbuffers - 1, 0);
@@ -343,7 +332,51 @@ testenv_batch_flush(TestenvPageBatch *batch)
 		testenv_own_wal_note(batch->wal);
 	for (i = 0; i < nbuffers; i++)
 		UnlockReleaseBuffer(buffers[i]);
-	batch->nwritten += nbuffers;
+}
+
+/*
+ * Overwrite the blocks of the batch, as far as they differ, through shared
+ * buffers.
+ */
+void
+testenv_batch_flush(TestenvPageBatch *batch)
+{
+	Relation	rel = batch->rel;
+	Buffer		buffers[TESTENV_BATCH];
+	const char *images[TESTENV_BATCH];
+	int			nbuffers = 0;
+	int			i;
+
+	for (i = 0; i < batch->npages; i++)
+	{
+		const char *image = batch->sources[i];
+		Buffer		buffer;
+		bool		same;
+
+		buffer = ReadBufferExtended(rel, MAIN_FORKNUM, batch->blocks[i],
+									RBM_NORMAL, NULL);
+		LockBuffer(buffer, BUFFER_LOCK_SHARE);
+		same = testenv_same_page(BufferGetPage(buffer), image, batch->standard);
+		LockBuffer(buffer, BUFFER_LOCK_UNLOCK);
+		if (same)
+		{
+			ReleaseBuffer(buffer);
+			continue;
+		}
+		if (batch->blocks[i] == 0)
+			batch->first_block = true;
+		buffers[nbuffers] = buffer;
+		images[nbuffers++] = image;
+	}
+	if (nbuffers > 0)
+	{
+		overwrite(batch, buffers, images, nbuffers);
+		batch->nwritten += nbuffers;
+	}
+	for (i = 0; i < batch->npages; i++)
+		if (BufferIsValid(batch->pins[i]))
+			ReleaseBuffer(batch->pins[i]);
+	batch->npages = 0;
 }
 
 /*

@@ -10,8 +10,8 @@
  *	   sequences whose values sessions cache;
  *	3. if the database belonged to another snapshot, say in the state page that
  *	   it belongs to none; if catalogs go with the pages, name the transaction;
- *	4. pages, then cuts, then maps, caches and statistics, then sequences, then
- *	   indexes that the snapshot has no image of;
+ *	4. pages, then cuts, each with maps, caches and statistics, then sequences,
+ *	   then indexes that the snapshot has no image of;
  *	5. what else it has no image of: new tables, catalogs;
  *	6. the state page: the new clean LSN.
  *
@@ -41,6 +41,7 @@
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "storage/predicate.h"
+#include "storage/procarray.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -344,10 +345,8 @@ put_images_back(TestenvRestore *restore)
 	for_each_table(restore, testenv_putback_pages);
 	testenv_clock(restore, TESTENV_STEP_PAGES);
 	for_each_table(restore, testenv_putback_cut);
-	testenv_clock(restore, TESTENV_STEP_CUT);
-	for_each_table(restore, testenv_putback_finish);
 	for_each_table(restore, count_table);
-	testenv_clock(restore, TESTENV_STEP_MAPS);
+	testenv_clock(restore, TESTENV_STEP_CUT);
 	put_sequences(restore);
 	testenv_clock(restore, TESTENV_STEP_SEQUENCES);
 	rebuild_new_indexes(restore, true);
@@ -370,7 +369,7 @@ static void
 report_steps(const TestenvRestore *restore)
 {
 	static const char *const names[TESTENV_STEPS] = {
-		"open", "find", "lock", "collect", "prepare", "pages", "cut", "maps",
+		"open", "find", "lock", "collect", "prepare", "pages", "cut",
 		"sequences", "rest", "state"
 	};
 	StringInfoData line;
@@ -422,6 +421,7 @@ testenv_run_restore(const char *name, bool terminate, TestenvRestore *restore)
 	warn_lost_indexes(restore);
 	if (restore->nroots > 0)
 		restore->room = testenv_batch_room();
+	restore->alone = CountDBBackends(MyDatabaseId) <= 1;
 	prepare_others(restore);
 	for_each_table(restore, testenv_putback_grow);
 	testenv_clock(restore, TESTENV_STEP_PREPARE);
@@ -435,6 +435,8 @@ testenv_run_restore(const char *name, bool terminate, TestenvRestore *restore)
 	if (work || !restore->speaks || restore->redo || restore->verify_freespace ||
 		restore->look_lsn - restore->state.head.clean_lsn > CLEAN_LSN_LAG)
 		write_state(restore, new_clean_lsn(restore));
+	else if (restore->detector == TESTENV_DETECT_WAL)
+		testenv_mapping_see(&restore->state, restore->look_lsn);
 	testenv_store_count_restore(restore->store);
 	testenv_clock(restore, TESTENV_STEP_STATE);
 	report_steps(restore);

@@ -247,6 +247,7 @@ typedef struct TestenvChange
 	bool		all;			/* any block may differ */
 	bool		map;			/* the visibility map does */
 	bool		cut;			/* the file was cut, by whomever */
+	bool		imaged;			/* a block was replaced as a whole */
 	bool		freespace;		/* heap: any page of the free space map may differ */
 	bool		metapage;		/* block 0 was put back */
 	bool		wrote;			/* something was put back */
@@ -317,7 +318,6 @@ typedef enum TestenvStep
 	TESTENV_STEP_PREPARE,
 	TESTENV_STEP_PAGES,
 	TESTENV_STEP_CUT,
-	TESTENV_STEP_MAPS,
 	TESTENV_STEP_SEQUENCES,
 	TESTENV_STEP_REST,
 	TESTENV_STEP_STATE,
@@ -364,6 +364,7 @@ typedef struct TestenvRestore
 	bool		owner_lost;		/* a page was written without WAL */
 	bool		wrote_catalogs;
 	bool		rebuilt_index;
+	bool		alone;			/* in the database: nobody to be told anything */
 	bool		checking;		/* only pages count, for check_detector */
 	instr_time	clock;			/* when the step before ended */
 	instr_time	steps[TESTENV_STEPS];
@@ -459,6 +460,10 @@ extern TestenvLook testenv_look_changes(TestenvRestore *restore, int root);
 extern void testenv_look_blocks(TestenvRestore *restore, int entry);
 extern void testenv_look_marks(TestenvRestore *restore, int entry);
 
+/* marks.c */
+extern void testenv_find_marks(TestenvRestore *restore, int heap, int first,
+							   int last);
+
 /* waldetect.c */
 extern const char *testenv_wal_read(TestenvRestore *restore, XLogRecPtr from,
 									XLogRecPtr to);
@@ -512,7 +517,6 @@ extern void testenv_change_block(TestenvChanges *changes, int entry,
 extern void testenv_putback_grow(TestenvRestore *restore, int entry);
 extern void testenv_putback_pages(TestenvRestore *restore, int entry);
 extern void testenv_putback_cut(TestenvRestore *restore, int entry);
-extern void testenv_putback_finish(TestenvRestore *restore, int entry);
 extern void testenv_forget_metapage(Relation index);
 
 /* rebuild.c */
@@ -552,6 +556,8 @@ typedef struct TestenvPageBatch
 	int64		nwritten;
 	char	   *images;			/* TESTENV_BATCH pages, aligned */
 	BlockNumber blocks[TESTENV_BATCH];
+	const char *sources[TESTENV_BATCH];	/* images: there, or pinned */
+	Buffer		pins[TESTENV_BATCH];
 } TestenvPageBatch;
 
 extern void testenv_batch_begin(TestenvPageBatch *batch, Relation rel,
@@ -559,6 +565,9 @@ extern void testenv_batch_begin(TestenvPageBatch *batch, Relation rel,
 extern char *testenv_batch_room(void);
 extern bool testenv_batch_full(const TestenvPageBatch *batch);
 extern char *testenv_batch_add(TestenvPageBatch *batch, BlockNumber block);
+extern char *testenv_batch_next_room(TestenvPageBatch *batch);
+extern void testenv_batch_add_image(TestenvPageBatch *batch, BlockNumber block,
+									const char *image, Buffer pin);
 extern void testenv_batch_flush(TestenvPageBatch *batch);
 extern void testenv_batch_append(TestenvPageBatch *batch);
 extern void testenv_overwrite_page(Relation rel, Buffer buffer, const char *image,
@@ -585,6 +594,9 @@ extern void testenv_verify_freespace(TestenvRestore *restore);
 extern void testenv_read_image(TestenvRestore *restore, int entry,
 							   BlockNumber block, char *page,
 							   BufferAccessStrategy strategy);
+extern const char *testenv_pin_image(TestenvRestore *restore, int entry,
+									 BlockNumber block, char *room,
+									 BufferAccessStrategy strategy, Buffer *buffer);
 
 /* store.c */
 extern Oid	testenv_schema_oid(void);
@@ -641,6 +653,8 @@ extern char *testenv_relation_name(Oid relid);
 extern TestenvMapping *testenv_mapping(TestenvDirectory *dir);
 extern int	testenv_mapping_entry(const TestenvMapping *mapping,
 								  const RelFileLocator *locator);
+extern XLogRecPtr testenv_mapping_seen(const TestenvState *state);
+extern void testenv_mapping_see(const TestenvState *state, XLogRecPtr lsn);
 extern bool testenv_trusted(const TestenvRestore *restore, int entry);
 
 extern bool testenv_mapping_is_current(const TestenvMapping *mapping);

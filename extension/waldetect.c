@@ -15,7 +15,7 @@
  *	- files that are cut: XLOG_SMGR_TRUNCATE.
  *
  * Changes that are not logged at all, and who finds them:
- *	- dead-item marks of indexes: look.c, beside heaps that changed;
+ *	- dead-item marks of indexes, beside heaps that changed: marks.c;
  *	- SP-GiST's metapage, which caches where to insert: always compared;
  *	- unlogged relations: looked at;
  *	- pages that were added to a file and never used, and free space maps,
@@ -47,6 +47,7 @@
 #include "catalog/storage_xlog.h"
 #include "commands/dbcommands_xlog.h"
 #include "miscadmin.h"
+#include "utils/memutils.h"
 
 #include "testenv.h"
 
@@ -222,6 +223,8 @@ read_blocks(Reading *reading, const TestenvWalRecord *record)
 			continue;
 		change = touch(restore, entry);
 		change->map = true;
+		if (record->rmid == RM_XLOG_ID)
+			change->imaged = true;
 		if (named->fork == MAIN_FORKNUM)
 			testenv_change_block_any(restore->changes, change, named->block);
 	}
@@ -350,37 +353,50 @@ testenv_wal_beside(TestenvRestore *restore)
 }
 
 /*
- * Complete the changes of a locked table with what the WAL does not name: the
- * dead-item marks of its indexes, and that whatever belongs to a heap that
- * changed may have another length.
+ * Complete the changes of one heap and its indexes, entries heap .. last, with
+ * what the WAL does not name: the marks of the indexes, and that whatever
+ * belongs to a heap that changed may have another length.
  */
+static void
+collect_heap(TestenvRestore *restore, int heap, int last)
+{
+	bool		touched = testenv_change_of(restore->changes, heap) != NULL &&
+		OidIsValid(restore->mapping->targets[heap].relid);
+	int			i;
+
+	for (i = heap + 1; i <= last; i++)
+	{
+		TestenvChange *change = testenv_change_of(restore->changes, i);
+
+		if (change == NULL && touched)
+			change = testenv_change(restore->changes, i);
+		if (change != NULL && restore->dir->entries[i].relam == SPGIST_AM_OID)
+			testenv_change_block_any(restore->changes, change, 0);
+	}
+	if (touched)
+	{
+		MemoryContext old = MemoryContextSwitchTo(restore->scratch);
+
+		testenv_find_marks(restore, heap, heap + 1, last);
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(restore->scratch);
+	}
+	for (i = heap; i <= last; i++)
+		if (testenv_change_of(restore->changes, i) != NULL)
+			testenv_change_sort(testenv_change_of(restore->changes, i));
+}
+
+/* Complete the changes of a locked table, and of its TOAST table. */
 void
 testenv_wal_collect(TestenvRestore *restore, int root)
 {
 	TestenvDirectory *dir = restore->dir;
 	int			last = root + dir->entries[root].nchildren;
-	bool		heap_touched = false;
-	int			i;
+	int			toast = root + 1;
 
-	for (i = root; i <= last; i++)
-	{
-		const TestenvEntry *entry = &dir->entries[i];
-		TestenvChange *change = testenv_change_of(restore->changes, i);
-
-		CHECK_FOR_INTERRUPTS();
-		if (entry->kind != TESTENV_INDEX)
-			heap_touched = change != NULL;
-		if (!OidIsValid(restore->mapping->targets[i].relid) ||
-			(change == NULL && !heap_touched))
-			continue;
-		change = testenv_change(restore->changes, i);
-		if (entry->kind == TESTENV_INDEX && !change->all)
-		{
-			if (entry->relam == SPGIST_AM_OID)
-				testenv_change_block_any(restore->changes, change, 0);
-			if (heap_touched)
-				testenv_look_marks(restore, i);
-		}
-		testenv_change_sort(change);
-	}
+	while (toast <= last && dir->entries[toast].kind != TESTENV_TOAST)
+		toast++;
+	collect_heap(restore, root, toast - 1);
+	if (toast <= last)
+		collect_heap(restore, toast, last);
 }

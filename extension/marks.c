@@ -119,7 +119,8 @@ compare_rows(GoneRows *gone, Page image, Page page, BlockNumber block)
 		tuple->t_tableOid = InvalidOid;
 		ItemPointerSet(&tuple->t_self, block, offset);
 		gone->rows[gone->n].tuple = tuple;
-		ItemPointerSet(&gone->rows[gone->n++].tid, block, root);
+		ItemPointerSet(&gone->rows[gone->n].tid, block, root);
+		gone->n++;
 	}
 	return true;
 }

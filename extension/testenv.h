@@ -448,7 +448,7 @@ extern void testenv_put_freespace(TestenvRestore *restore, Relation rel,
 								  const TestenvEntry *entry,
 								  const BlockNumber *blocks, int nblocks, bool all);
 extern bool testenv_same_freespace(TestenvRestore *restore, Relation rel,
-								   const TestenvEntry *entry);
+								   const TestenvEntry *entry, bool locked);
 extern bool testenv_freespace_is_doubtful(const TestenvState *state);
 extern void testenv_verify_freespace(TestenvRestore *restore);
 

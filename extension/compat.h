@@ -22,6 +22,8 @@ typedef RelFileNode RelFileLocator;
 typedef Oid RelFileNumber;
 #define rd_locator rd_node
 #define smgr_rlocator smgr_rnode
+#define rlocator rnode
+#define xlocators xnodes
 #define relNumber relNode
 #define spcOid spcNode
 #define dbOid dbNode

@@ -27,10 +27,11 @@
  * heap or map have become shorter, or have another file, everything is compared.
  *
  * None of this survives a crash: the maps are not logged.  The state page says
- * when they were last known to be right, and every recovery ends with a
- * checkpoint.  So where a checkpoint began since, which may have been that
- * one, the maps of all heaps are compared, once: too often by one time for each
- * checkpoint, never too seldom.  An unchanged table is not locked for that.
+ * whether they were right at the clean LSN, and every recovery ends with a
+ * checkpoint.  The detector that reads the WAL sees a recovery, and leaves the
+ * rest to the one that looks.  That one sees whether a checkpoint began since,
+ * which may have been that one; then the maps of all heaps are compared, once:
+ * too often, never too seldom.  An unchanged table is not locked for that.
  *
  * Like the server, a restore does not log the map.  A snapshot does: a crash
  * should not take away what it has just made.
@@ -502,12 +503,18 @@ verify_heap(TestenvRestore *restore, int number)
 }
 
 /*
- * May a crash have taken from the maps what nothing names?
+ * May a crash have taken from the maps what nothing names?  The detector that
+ * reads has seen all WAL since the clean LSN, and a recovery in it.
  */
-bool
-testenv_freespace_is_doubtful(const TestenvState *state)
+static bool
+freespace_is_doubtful(const TestenvRestore *restore)
 {
-	return GetRedoRecPtr() > state->head.freespace_lsn;
+	const TestenvStateHead *head = &restore->state.head;
+
+	if (!restore->speaks || head->freespace_lsn < head->clean_lsn)
+		return true;
+	return restore->detector == TESTENV_DETECT_LOOK &&
+		GetRedoRecPtr() > head->freespace_lsn;
 }
 
 /*
@@ -523,6 +530,8 @@ testenv_verify_freespace(TestenvRestore *restore)
 	uint32		root;
 	uint32		i;
 
+	restore->verify_freespace = freespace_is_doubtful(restore);
+	restore->freespace_known = true;
 	if (!restore->verify_freespace && !restore->traces)
 		return;
 	for (root = 0; root < dir->header.nentries; root += 1 + dir->entries[root].nchildren)
@@ -532,7 +541,7 @@ testenv_verify_freespace(TestenvRestore *restore)
 		CHECK_FOR_INTERRUPTS();
 		for (i = root; i <= root + dir->entries[root].nchildren; i++)
 		{
-			const TestenvChange *change = restore->changes->by_entry[i];
+			const TestenvChange *change = testenv_change_of(restore->changes, i);
 
 			if (dir->entries[i].kind != TESTENV_HEAP && dir->entries[i].kind != TESTENV_TOAST)
 				continue;
@@ -541,6 +550,5 @@ testenv_verify_freespace(TestenvRestore *restore)
 				complete = false;
 		}
 	}
-	if (restore->verify_freespace && complete)
-		restore->freespace_lsn = GetXLogInsertRecPtr();
+	restore->freespace_known = complete || !restore->verify_freespace;
 }

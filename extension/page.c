@@ -23,8 +23,9 @@
  * no page is read from disk under them.
  *
  * The visibility map is never copied: of an all-frozen heap it is a function
- * of the number of blocks.  Pages of it are logged whole, since their
- * pd_lower calls everything a hole.
+ * of the number of blocks.  The server leaves pd_lower of its pages where
+ * everything counts as a hole, and looks at it nowhere; we set it behind the last
+ * bit that is used, so that the image of a small table's map is small.
  *
  * Not protected against: somebody who writes to a relation without a lock.
  *
@@ -160,6 +161,7 @@ testenv_vm_image(char *page, BlockNumber nblocks, BlockNumber vmblock)
 	memset(map, 0xff, n / 4);
 	if (n % 4 != 0)
 		map[n / 4] = (1 << (2 * (n % 4))) - 1;
+	((PageHeader) page)->pd_lower = MAXALIGN(SizeOfPageHeaderData) + (n + 3) / 4;
 }
 
 /*
@@ -194,11 +196,19 @@ testenv_lsn_start(XLogRecPtr lsn)
  * may move past all of it.
  */
 void
-testenv_own_wal_start(TestenvOwnWal *wal)
+testenv_own_wal_start(TestenvOwnWal *wal, XLogRecPtr end)
 {
 	wal->last = ProcLastRecPtr;
-	wal->end = GetXLogInsertRecPtr();
+	wal->end = end;
 	wal->contiguous = true;
+}
+
+/* Give the record that is being made the mark of this restore. */
+void
+testenv_own_wal_register(const TestenvOwnWal *wal)
+{
+	if (wal != NULL && wal->mark.magic == TESTENV_MARK_MAGIC)
+		XLogRegisterData((char *) &wal->mark, sizeof(wal->mark));
 }
 
 void
@@ -315,6 +325,7 @@ testenv_batch_flush(TestenvPageBatch *batch)
 			XLogRegisterBuffer(i, buffers[i],
 							   REGBUF_FORCE_IMAGE |
 							   (batch->standard ? REGBUF_STANDARD : 0));
+		testenv_own_wal_register(batch->wal);
 		recptr = XLogInsert(RM_XLOG_ID, XLOG_FPI);
 		for (i = 0; i < nbuffers; i++)
 		{
@@ -333,6 +344,56 @@ testenv_batch_flush(TestenvPageBatch *batch)
 	for (i = 0; i < nbuffers; i++)
 		UnlockReleaseBuffer(buffers[i]);
 	batch->nwritten += nbuffers;
+}
+
+/*
+ * Overwrite one page of the visibility map with what the caller has made.  It
+ * holds the buffer locked exclusively.
+ */
+void
+testenv_overwrite_page(Relation rel, Buffer buffer, const char *image,
+					   TestenvOwnWal *wal)
+{
+	Page		page = BufferGetPage(buffer);
+
+	START_CRIT_SECTION();
+	memcpy(page, image, BLCKSZ);
+	MarkBufferDirty(buffer);
+	if (RelationNeedsWAL(rel))
+	{
+		XLogBeginInsert();
+		XLogRegisterBuffer(0, buffer, REGBUF_FORCE_IMAGE | REGBUF_STANDARD);
+		testenv_own_wal_register(wal);
+		PageSetLSN(page, XLogInsert(RM_XLOG_ID, XLOG_FPI));
+	}
+	END_CRIT_SECTION();
+	testenv_own_wal_note(wal);
+}
+
+/* Log pages that are in no buffer, as they are to be, in one record. */
+static void
+log_pages(Relation rel, char *images, BlockNumber first, int npages,
+		  bool standard, const TestenvOwnWal *wal)
+{
+	uint8		flags = REGBUF_FORCE_IMAGE | (standard ? REGBUF_STANDARD : 0);
+	XLogRecPtr	recptr;
+	int			i;
+
+	if (npages > XLR_NORMAL_MAX_BLOCK_ID + 1)
+		XLogEnsureRecordSpace(npages - 1, 0);
+	XLogBeginInsert();
+	for (i = 0; i < npages; i++)
+		XLogRegisterBlock(i, &rel->rd_locator, MAIN_FORKNUM, first + i,
+						  images + (Size) i * BLCKSZ, flags);
+	testenv_own_wal_register(wal);
+	recptr = XLogInsert(RM_XLOG_ID, XLOG_FPI);
+	for (i = 0; i < npages; i++)
+	{
+		Page		page = (Page) (images + (Size) i * BLCKSZ);
+
+		if (!PageIsNew(page))
+			PageSetLSN(page, recptr);
+	}
 }
 
 /*
@@ -361,17 +422,8 @@ log_and_write(Relation rel, char *images, BlockNumber first, int npages,
 	MyProc->delayChkptFlags |= DELAY_CHKPT_START;
 	for (i = 0; needs_wal && i < npages; i += TESTENV_BATCH)
 	{
-		int			n = Min(TESTENV_BATCH, npages - i);
-		BlockNumber blocks[TESTENV_BATCH];
-		Page		pages[TESTENV_BATCH];
-		int			k;
-
-		for (k = 0; k < n; k++)
-		{
-			blocks[k] = first + i + k;
-			pages[k] = (Page) (images + (Size) (i + k) * BLCKSZ);
-		}
-		log_newpages(&rel->rd_locator, MAIN_FORKNUM, n, blocks, pages, standard);
+		log_pages(rel, images + (Size) i * BLCKSZ, first + i,
+				  Min(TESTENV_BATCH, npages - i), standard, wal);
 		testenv_own_wal_note(wal);
 	}
 	if (needs_wal && !extend)

@@ -33,8 +33,6 @@
 #include "access/visibilitymap.h"
 #include "access/xact.h"
 #include "access/xlog.h"
-#include "access/xloginsert.h"
-#include "catalog/pg_control.h"
 #include "catalog/storage.h"
 #include "commands/matview.h"
 #include "miscadmin.h"
@@ -62,7 +60,7 @@ for_each_relation(TestenvRestore *restore, int entry, PutbackStep step)
 
 	for (i = entry; i <= last; i++)
 	{
-		TestenvChange *change = restore->changes->by_entry[i];
+		TestenvChange *change = testenv_change_of(restore->changes, i);
 		Oid			relid = restore->mapping->targets[i].relid;
 		MemoryContext old;
 		Relation	rel;
@@ -196,6 +194,8 @@ put_pages(TestenvRestore *restore, Relation rel, const TestenvEntry *entry,
 		put_new_blocks(restore, rel, entry, change, strategy);
 
 	change->metapage = batch.first_block || change->length == 0;
+	if (batch.nwritten > 0 || entry->nblocks > common)
+		change->wrote = true;
 	restore->npages += batch.nwritten;
 	if (!RelationNeedsWAL(rel) && entry->relpersistence == RELPERSISTENCE_PERMANENT)
 		restore->owner_lost = true;
@@ -214,6 +214,7 @@ cut_relation(TestenvRestore *restore, Relation rel, const TestenvEntry *entry,
 	if (change->length <= entry->nblocks)
 		return;
 	RelationTruncate(rel, entry->nblocks);
+	change->wrote = true;
 	testenv_own_wal_note(&restore->wal);
 }
 
@@ -225,7 +226,8 @@ testenv_putback_cut(TestenvRestore *restore, int entry)
 
 /* Make the visibility map say all-frozen, as it must for these pages. */
 static void
-put_map(TestenvRestore *restore, Relation rel, const TestenvEntry *entry)
+put_map(TestenvRestore *restore, Relation rel, const TestenvEntry *entry,
+		TestenvChange *change)
 {
 	BlockNumber vmblock;
 
@@ -246,13 +248,8 @@ put_map(TestenvRestore *restore, Relation rel, const TestenvEntry *entry)
 			memcmp(PageGetContents(page), PageGetContents((Page) image.data),
 				   BLCKSZ - MAXALIGN(SizeOfPageHeaderData)) != 0)
 		{
-			START_CRIT_SECTION();
-			memcpy(page, image.data, BLCKSZ);
-			MarkBufferDirty(buffer);
-			if (RelationNeedsWAL(rel))
-				log_newpage_buffer(buffer, false);
-			END_CRIT_SECTION();
-			testenv_own_wal_note(&restore->wal);
+			testenv_overwrite_page(rel, buffer, image.data, &restore->wal);
+			change->wrote = true;
 		}
 		UnlockReleaseBuffer(buffer);
 	}
@@ -296,7 +293,8 @@ finish_relation(TestenvRestore *restore, Relation rel, const TestenvEntry *entry
 	testenv_put_freespace(restore, rel, entry, change->blocks, change->nblocks,
 						  change->all || change->freespace ||
 						  change->length < entry->nblocks || restore->verify_freespace);
-	put_map(restore, rel, entry);
+	if (change->map || change->all || change->length != entry->nblocks)
+		put_map(restore, rel, entry, change);
 	CacheInvalidateSmgr(RelationGetSmgr(rel)->smgr_rlocator);
 	testenv_report_vacuum(RelationGetRelid(rel), (int64) entry->ntuples);
 	if (entry->kind == TESTENV_HEAP)

@@ -16,6 +16,7 @@
 
 #include "access/visibilitymap.h"
 #include "access/xlogdefs.h"
+#include "access/xlogrecord.h"
 #include "datatype/timestamp.h"
 #include "fmgr.h"
 #include "lib/stringinfo.h"
@@ -175,8 +176,6 @@ typedef struct TestenvTarget
 	Oid			relid;			/* InvalidOid: an index that is gone */
 	RelFileLocator locator;
 	bool		ispopulated;
-	bool		trusted;		/* its pages were put there by what the state
-								 * page speaks of */
 } TestenvTarget;
 
 /* A relation as the cached view of the catalogs has it. */
@@ -227,6 +226,17 @@ typedef struct TestenvMapping
 	TestenvCatalogIndex *new_indexes;	/* on tables of the snapshot */
 	int			nnew_tables;
 	Oid		   *new_tables;
+
+	int			nroots;			/* tables and sequences */
+	uint64		weight;			/* pages of all indexes, in the snapshot */
+	int		   *root_of;		/* by entry: the table that it belongs to */
+	int			nmoved;
+	int		   *moved;			/* entries with other storage than in the snapshot */
+	int			nlooked;
+	int		   *looked;			/* roots of whose changes no WAL tells */
+	int			nmetapages;
+	int		   *metapages;		/* entries of SP-GiST indexes */
+	struct numberhash_hash *numbers;	/* from storage to entry */
 	MemoryContext context;
 } TestenvMapping;
 
@@ -236,21 +246,34 @@ typedef struct TestenvChange
 	int			entry;
 	bool		all;			/* any block may differ */
 	bool		map;			/* the visibility map does */
+	bool		cut;			/* the file was cut, by whomever */
 	bool		freespace;		/* heap: any page of the free space map may differ */
 	bool		metapage;		/* block 0 was put back */
+	bool		wrote;			/* something was put back */
+	bool		sorted;			/* blocks are ascending, each once */
 	BlockNumber length;			/* before anything was put back */
 	int			nblocks;
 	int			maxblocks;
-	BlockNumber *blocks;		/* ascending, unless all */
+	BlockNumber *blocks;		/* unless all */
 } TestenvChange;
 
 /* The set of changes: what a detector fills and put back works off. */
-typedef struct TestenvChanges
+typedef struct TestenvChanges TestenvChanges;
+
+/*
+ * Main data of the full-page images that a restore writes: which restore it
+ * was.  Redo of XLOG_FPI does not look at main data.
+ */
+#define TESTENV_MARK_MAGIC UINT64CONST(0x7E57E4F0B14CE511)
+
+typedef struct TestenvMark
 {
-	MemoryContext context;
-	int			nentries;
-	TestenvChange **by_entry;
-} TestenvChanges;
+	uint64		magic;
+	uint64		owner_id;		/* of the snapshot */
+	uint64		restore_number;
+	Oid			database;
+	uint32		unused;
+} TestenvMark;
 
 /* Which of the WAL since a position this backend wrote itself. */
 typedef struct TestenvOwnWal
@@ -258,6 +281,7 @@ typedef struct TestenvOwnWal
 	XLogRecPtr	last;			/* start of the last record of our own */
 	XLogRecPtr	end;			/* where the next record will start */
 	bool		contiguous;
+	TestenvMark mark;			/* for full-page images; no magic, no mark */
 } TestenvOwnWal;
 
 /* How long to wait for locks, and what to do about who holds them. */
@@ -266,6 +290,7 @@ typedef struct TestenvWait
 	bool		terminate;
 	bool		started;
 	TimestampTz deadline;		/* valid once started */
+	TestenvOwnWal *wal;			/* locks are logged; may be NULL */
 } TestenvWait;
 
 typedef struct TestenvLock
@@ -273,6 +298,36 @@ typedef struct TestenvLock
 	Oid			relid;
 	LOCKMODE	mode;
 } TestenvLock;
+
+/* How a restore found out what changed. */
+typedef enum TestenvDetector
+{
+	TESTENV_DETECT_AUTO,
+	TESTENV_DETECT_WAL,
+	TESTENV_DETECT_LOOK
+} TestenvDetector;
+
+/* The steps of a restore, for the clock. */
+typedef enum TestenvStep
+{
+	TESTENV_STEP_OPEN,
+	TESTENV_STEP_FIND,
+	TESTENV_STEP_LOCK,
+	TESTENV_STEP_COLLECT,
+	TESTENV_STEP_PREPARE,
+	TESTENV_STEP_PAGES,
+	TESTENV_STEP_CUT,
+	TESTENV_STEP_MAPS,
+	TESTENV_STEP_SEQUENCES,
+	TESTENV_STEP_REST,
+	TESTENV_STEP_STATE,
+	TESTENV_STEPS
+} TestenvStep;
+
+/* How far a table that was made since the snapshot is locked. */
+#define TESTENV_NEW_UNLOCKED 0
+#define TESTENV_NEW_LOCKED 1
+#define TESTENV_NEW_ALL_LOCKED 2	/* with TOAST table and indexes */
 
 /* One restore, or comparison, from its entry point down. */
 typedef struct TestenvRestore
@@ -286,17 +341,32 @@ typedef struct TestenvRestore
 	TestenvWait wait;
 	TestenvOwnWal wal;			/* since the last look */
 	XLogRecPtr	look_lsn;		/* taken before the last look */
+	bool		speaks;			/* the state page does of this snapshot */
 	bool	   *locked;			/* by entry: table or sequence is locked */
-	bool	   *new_locked;		/* by position in mapping->new_tables */
+	bool	   *noted;			/* by entry: locked, or in pending */
+	bool	   *by_look;		/* by entry: table was found by looking */
+	int			nroots;
+	int		   *roots;			/* entries that are locked */
+	int			maxroots;
+	int			npending;
+	int			maxpending;
+	int		   *pending;		/* entries that the WAL names, not locked */
+	TestenvDetector detector;
+	XLogRecPtr	read_to;		/* the WAL has been read up to here */
+	int64		wal_bytes;		/* read */
+	char	   *new_locked;		/* by position in mapping->new_tables */
+	bool		any_new;		/* one of them is locked */
 	uint64		new_generation;	/* of the mapping that is for */
-	uint64		children_generation;	/* for which children are locked */
-	bool		any_locked;
 	bool		traces;			/* of a table that is not locked; see freespace.c */
 	bool		verify_freespace;	/* all maps may be wrong */
-	XLogRecPtr	freespace_lsn;	/* where they were known to be right */
+	bool		freespace_known;	/* all maps are right now */
 	bool		redo;			/* the last restore's catalog changes were lost */
 	bool		owner_lost;		/* a page was written without WAL */
 	bool		wrote_catalogs;
+	bool		rebuilt_index;
+	bool		checking;		/* only pages count, for check_detector */
+	instr_time	clock;			/* when the step before ended */
+	instr_time	steps[TESTENV_STEPS];
 	MemoryContext context;
 	MemoryContext scratch;		/* reset per relation */
 	char	   *room;			/* for batches of pages */
@@ -306,11 +376,23 @@ typedef struct TestenvRestore
 	int64		npages;
 } TestenvRestore;
 
+/* Add the time since the step before ended to a step. */
+static inline void
+testenv_clock(TestenvRestore *restore, TestenvStep step)
+{
+	instr_time	now;
+
+	INSTR_TIME_SET_CURRENT(now);
+	INSTR_TIME_ACCUM_DIFF(restore->steps[step], now, restore->clock);
+	restore->clock = now;
+}
+
 /* testenv.c */
 extern bool testenv_testing_mode;
 extern int	testenv_lock_timeout;
 extern bool testenv_check_detector;
 extern int	testenv_new_tables;
+extern int	testenv_detector;
 
 typedef enum TestenvNewTables
 {
@@ -357,6 +439,7 @@ extern bool testenv_compare(const char *name);
 extern void testenv_open_snapshot(TestenvRestore *restore, const char *name,
 								  const char *verb);
 extern void testenv_find_changes(TestenvRestore *restore);
+extern bool testenv_differs(TestenvRestore *restore);
 extern bool testenv_still_clean(TestenvRestore *restore);
 extern bool testenv_new_table_filled(Oid relid);
 
@@ -370,14 +453,58 @@ typedef enum TestenvLook
 
 extern TestenvLook testenv_look_table(TestenvRestore *restore, int entry);
 extern TestenvLook testenv_look_sequence(TestenvRestore *restore, int entry);
+extern TestenvLook testenv_look_block(TestenvRestore *restore, int entry,
+									  BlockNumber block);
+extern TestenvLook testenv_look_changes(TestenvRestore *restore, int root);
 extern void testenv_look_blocks(TestenvRestore *restore, int entry);
+extern void testenv_look_marks(TestenvRestore *restore, int entry);
+
+/* waldetect.c */
+extern const char *testenv_wal_read(TestenvRestore *restore, XLogRecPtr from,
+									XLogRecPtr to);
+extern void testenv_wal_beside(TestenvRestore *restore);
+extern void testenv_wal_collect(TestenvRestore *restore, int root);
+
+/* walscan.c */
+typedef struct TestenvWal TestenvWal;
+
+typedef struct TestenvWalBlock
+{
+	RelFileLocator locator;
+	ForkNumber	fork;
+	BlockNumber block;
+} TestenvWalBlock;
+
+/* A record: of its blocks, those of this database. */
+typedef struct TestenvWalRecord
+{
+	XLogRecPtr	lsn;
+	uint32		length;
+	uint32		datalen;
+	uint8		rmid;
+	uint8		info;
+	int			nblocks;
+	TestenvWalBlock blocks[XLR_MAX_BLOCK_ID + 1];
+} TestenvWalRecord;
+
+extern TestenvWal *testenv_wal_begin(XLogRecPtr from, XLogRecPtr to,
+									 TimeLineID timeline);
+extern bool testenv_wal_next(TestenvWal *wal, TestenvWalRecord *record);
+extern const char *testenv_wal_data(TestenvWal *wal, const TestenvWalRecord *record);
+extern const char *testenv_wal_end(TestenvWal *wal);
+extern bool testenv_wal_removed(XLogRecPtr lsn);
 
 /* check.c */
 extern void testenv_check_pages(TestenvRestore *restore);
 
 /* changes.c */
-extern TestenvChanges *testenv_changes_create(MemoryContext context, int nentries);
+extern TestenvChanges *testenv_changes_create(MemoryContext context);
+extern TestenvChange *testenv_change_of(TestenvChanges *changes, int entry);
 extern TestenvChange *testenv_change(TestenvChanges *changes, int entry);
+extern void testenv_change_reset(TestenvChange *change);
+extern void testenv_change_block_any(TestenvChanges *changes, TestenvChange *change,
+									 BlockNumber block);
+extern void testenv_change_sort(TestenvChange *change);
 extern void testenv_change_block(TestenvChanges *changes, int entry,
 								 BlockNumber block);
 
@@ -408,7 +535,8 @@ extern bool testenv_same_meaning(const char *a, const char *b,
 								 const TestenvEntry *entry);
 extern bool testenv_standard_pages(const TestenvEntry *entry);
 extern void testenv_vm_image(char *page, BlockNumber nblocks, BlockNumber vmblock);
-extern void testenv_own_wal_start(TestenvOwnWal *wal);
+extern void testenv_own_wal_start(TestenvOwnWal *wal, XLogRecPtr end);
+extern void testenv_own_wal_register(const TestenvOwnWal *wal);
 extern void testenv_own_wal_note(TestenvOwnWal *wal);
 extern XLogRecPtr testenv_lsn_end(XLogRecPtr lsn);
 extern XLogRecPtr testenv_lsn_start(XLogRecPtr lsn);
@@ -433,6 +561,8 @@ extern bool testenv_batch_full(const TestenvPageBatch *batch);
 extern char *testenv_batch_add(TestenvPageBatch *batch, BlockNumber block);
 extern void testenv_batch_flush(TestenvPageBatch *batch);
 extern void testenv_batch_append(TestenvPageBatch *batch);
+extern void testenv_overwrite_page(Relation rel, Buffer buffer, const char *image,
+								   TestenvOwnWal *wal);
 extern char *testenv_extent_room(BlockNumber npages);
 extern void testenv_write_new_blocks(Relation rel, char *images,
 									 BlockNumber first, int npages,
@@ -449,7 +579,6 @@ extern void testenv_put_freespace(TestenvRestore *restore, Relation rel,
 								  const BlockNumber *blocks, int nblocks, bool all);
 extern bool testenv_same_freespace(TestenvRestore *restore, Relation rel,
 								   const TestenvEntry *entry, bool locked);
-extern bool testenv_freespace_is_doubtful(const TestenvState *state);
 extern void testenv_verify_freespace(TestenvRestore *restore);
 
 /* image.c */
@@ -509,8 +638,10 @@ extern char *testenv_uncovered_relations(void);
 extern char *testenv_relation_name(Oid relid);
 
 /* mapping.c */
-extern TestenvMapping *testenv_mapping(TestenvDirectory *dir,
-									   const TestenvState *state);
+extern TestenvMapping *testenv_mapping(TestenvDirectory *dir);
+extern int	testenv_mapping_entry(const TestenvMapping *mapping,
+								  const RelFileLocator *locator);
+extern bool testenv_trusted(const TestenvRestore *restore, int entry);
 
 extern bool testenv_mapping_is_current(const TestenvMapping *mapping);
 

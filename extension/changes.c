@@ -86,7 +86,6 @@ testenv_change_reset(TestenvChange *change)
 {
 	change->all = false;
 	change->map = false;
-	change->cut = false;
 	change->sorted = true;
 	change->nblocks = 0;
 }

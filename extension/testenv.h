@@ -246,7 +246,6 @@ typedef struct TestenvChange
 	int			entry;
 	bool		all;			/* any block may differ */
 	bool		map;			/* the visibility map does */
-	bool		cut;			/* the file was cut, by whomever */
 	bool		freespace;		/* heap: any page of the free space map may differ */
 	bool		metapage;		/* block 0 was put back */
 	bool		wrote;			/* something was put back */

@@ -165,7 +165,9 @@ read_smgr(Reading *reading, const TestenvWalRecord *record)
 	{
 		TestenvChange *change = touch(reading->restore, entry);
 
-		change->cut = true;
+		/* it may have grown again by pages that are never used, nor logged */
+		if (truncate->blkno < reading->restore->dir->entries[entry].nblocks)
+			change->all = true;
 		change->map = true;
 	}
 }

@@ -30,6 +30,7 @@
 typedef struct Check
 {
 	TestenvRestore *restore;
+	bool		locked;			/* the table is */
 	StringInfoData list;
 	int			count;
 } Check;
@@ -93,7 +94,7 @@ check_freespace(Check *check, const TestenvTarget *target, const TestenvEntry *e
 {
 	Relation	rel = relation_open(target->relid, AccessShareLock);
 
-	if (!testenv_same_freespace(check->restore, rel, entry))
+	if (!testenv_same_freespace(check->restore, rel, entry, check->locked))
 		report(check, target->relid, "the free space map differs");
 	relation_close(rel, AccessShareLock);
 }
@@ -147,6 +148,7 @@ check_group(Check *check, int number)
 
 	if (!ConditionalLockRelationOid(relid, AccessShareLock))
 		return;
+	check->locked = restore->locked[number];
 	if (testenv_mapping_is_current(restore->mapping))
 	{
 		for (i = number; i <= last; i++)

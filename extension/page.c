@@ -400,6 +400,7 @@ testenv_overwrite_page(Relation rel, Buffer buffer, const char *image,
 		XLogRegisterBuffer(0, buffer, REGBUF_FORCE_IMAGE | REGBUF_STANDARD);
 		testenv_own_wal_register(wal);
 		recptr = XLogInsert(RM_XLOG_ID, XLOG_FPI);
+		/* a macro in 15, which takes it twice */
 		PageSetLSN(page, recptr);
 	}
 	END_CRIT_SECTION();

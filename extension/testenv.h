@@ -246,12 +246,13 @@ typedef struct TestenvChange
 	int			entry;
 	bool		all;			/* any block may differ */
 	bool		map;			/* the visibility map does */
-	bool		cut;			/* the file was cut, by whomever */
+	bool		cut;			/* the file was cut below its length, at cut_to */
 	bool		imaged;			/* a block was replaced as a whole */
 	bool		freespace;		/* heap: any page of the free space map may differ */
 	bool		metapage;		/* block 0 was put back */
 	bool		wrote;			/* something was put back */
 	bool		sorted;			/* blocks are ascending, each once */
+	BlockNumber cut_to;
 	BlockNumber length;			/* before anything was put back */
 	int			nblocks;
 	int			maxblocks;
@@ -587,7 +588,7 @@ extern void testenv_put_freespace(TestenvRestore *restore, Relation rel,
 								  const TestenvEntry *entry,
 								  const BlockNumber *blocks, int nblocks, bool all);
 extern bool testenv_same_freespace(TestenvRestore *restore, Relation rel,
-								   const TestenvEntry *entry);
+								   const TestenvEntry *entry, bool locked);
 extern void testenv_verify_freespace(TestenvRestore *restore);
 
 /* image.c */

@@ -12,7 +12,8 @@
  *	- the visibility map: records of a heap clear bits for the heap's block;
  *	- storage that is replaced: the view of the catalogs has the new
  *	  relfilenumber (mapping->moved), and the relation is compared whole;
- *	- files that are cut: XLOG_SMGR_TRUNCATE.
+ *	- files that are cut, and may have grown again by pages that nothing names:
+ *	  XLOG_SMGR_TRUNCATE.
  *
  * Changes that are not logged at all, and who finds them:
  *	- dead-item marks of indexes, beside heaps that changed: marks.c;
@@ -162,10 +163,16 @@ read_smgr(Reading *reading, const TestenvWalRecord *record)
 	if (locator.dbOid != MyDatabaseId)
 		return;
 	entry = entry_of(reading, &locator);
-	if (entry >= 0)
+
+	/*
+	 * Where what was cut had been added since the clean LSN, the records that
+	 * added it name the table; where not, it was a restore that cut it.
+	 */
+	if (entry >= 0 && truncate->blkno < reading->restore->dir->entries[entry].nblocks)
 	{
 		TestenvChange *change = touch(reading->restore, entry);
 
+		change->cut_to = change->cut ? Min(change->cut_to, truncate->blkno) : truncate->blkno;
 		change->cut = true;
 		change->map = true;
 	}
@@ -382,8 +389,18 @@ collect_heap(TestenvRestore *restore, int heap, int last)
 		MemoryContextReset(restore->scratch);
 	}
 	for (i = heap; i <= last; i++)
-		if (testenv_change_of(restore->changes, i) != NULL)
-			testenv_change_sort(testenv_change_of(restore->changes, i));
+	{
+		TestenvChange *change = testenv_change_of(restore->changes, i);
+		BlockNumber block;
+
+		if (change == NULL)
+			continue;
+		/* it may have grown again by pages that are never used, nor logged */
+		for (block = change->cut_to;
+			 change->cut && block < restore->dir->entries[i].nblocks; block++)
+			testenv_change_block_any(restore->changes, change, block);
+		testenv_change_sort(change);
+	}
 }
 
 /* Complete the changes of a locked table, and of its TOAST table. */

@@ -25,10 +25,11 @@ CREATE TABLE freed () WITH (autovacuum_enabled = off);
 -- and with room for more, but no pointer to give
 CREATE TABLE pointers (v bool) WITH (autovacuum_enabled = off, fillfactor = 45);
 CREATE TABLE nothing (id int, v text) WITH (autovacuum_enabled = off);
-CREATE TABLE wide (id int, v text STORAGE EXTERNAL) WITH (autovacuum_enabled = off, toast.autovacuum_enabled = off);
+CREATE TABLE wide (id int, v text) WITH (autovacuum_enabled = off, toast.autovacuum_enabled = off);
+ALTER TABLE wide ALTER v SET STORAGE EXTERNAL;
 -- two leaf pages, of 4069 blocks each; and one that ends with a leaf page
-CREATE TABLE large (id int PRIMARY KEY, v text STORAGE PLAIN) WITH (autovacuum_enabled = off, fillfactor = 10);
-CREATE TABLE exact (id int PRIMARY KEY, v text STORAGE PLAIN) WITH (autovacuum_enabled = off, fillfactor = 10);
+CREATE TABLE large (id int PRIMARY KEY, v text) WITH (autovacuum_enabled = off, fillfactor = 10);
+CREATE TABLE exact (id int PRIMARY KEY, v text) WITH (autovacuum_enabled = off, fillfactor = 10);
 INSERT INTO full_pages SELECT g, repeat('f', 94) FROM generate_series(1, 640) g;
 INSERT INTO room SELECT g, repeat('r', g % 200) FROM generate_series(1, 500) g;
 INSERT INTO holes SELECT g, repeat('h', 100 + g % 50) FROM generate_series(1, 1000) g;

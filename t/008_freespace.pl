@@ -20,7 +20,7 @@ $node->safe_psql('postgres', "CREATE DATABASE $db");
 $node->safe_psql($db, q{
 	CREATE EXTENSION testenv;
 	CREATE TABLE quiet (id int, v text) WITH (autovacuum_enabled = off);
-	CREATE TABLE large (id int, v text STORAGE PLAIN) WITH (autovacuum_enabled = off, fillfactor = 10);
+	CREATE TABLE large (id int, v text) WITH (autovacuum_enabled = off, fillfactor = 10);
 	CREATE TABLE busy (id int, v text) WITH (autovacuum_enabled = off);
 	INSERT INTO quiet SELECT g, repeat('q', g % 500) FROM generate_series(1, 1000) g;
 	INSERT INTO busy SELECT g, repeat('b', g % 500) FROM generate_series(1, 1000) g;

@@ -197,8 +197,9 @@ class OthersWal(Group):
     def measure(self, fsync):
         found = {}
         ways = ("auto", "wal", "look") if self.detectors else ("auto",)
-        for place, (megabytes, runs) in enumerate(self.amounts):
-            for number in range(-1, runs):
+        most = max(runs for _, runs in self.amounts)
+        for number in range(-1, most):
+            for megabytes in (amount for amount, runs in self.amounts if number < runs):
                 for way in ways:
                     # both databases meet the same foreign WAL, each for the first time
                     others_wal(self.other, megabytes)
@@ -206,7 +207,8 @@ class OthersWal(Group):
                         taken = database.after(schema.SmallTest(database.shape).sql(number + 1), way if self.detectors else None)
                         if number >= 0:
                             found.setdefault((count, megabytes, way), []).append(taken)
-                self.tick((place + (number + 1) / runs) / len(self.amounts))
+            # the large amounts come first, and take most of the time
+            self.tick(min(1.0, (number + 2) / 12))
         for count in self.tested:
             yield from self.judge(fsync, count, {key[1:]: statistics.median(values) for key, values in found.items() if key[0] == count})
 
@@ -280,7 +282,8 @@ class OneGigabyte(Group):
             median = statistics.median(taken)
             each = median / rows / 1000
             yield Row(f"{rows:,} scattered rows in {place}", f"<= {bar:g} us a row", fsync,
-                      f"{us(median)}; {each:.2f} us a row; {database.last['pages']} pages", each <= bar, f"{database.detector_note()}{runs} runs")
+                      f"{us(median)}; {each:.2f} us a row; {database.last['pages']} pages", each <= bar,
+                      f"{database.detector_note()}{runs} runs")
         yield self.snapshot(fsync)
 
     def snapshot(self, fsync):

@@ -1,10 +1,12 @@
 # The clients of the bars: a database that is tested and restored over one
 # session, another database that only writes WAL, and workers side by side.
+import collections
 import multiprocessing
 import time
 
 import schema
 from cluster import Session
+from measure import shares
 
 
 class Database:
@@ -16,7 +18,7 @@ class Database:
         self.session = Session(name)
         self.session.run("CREATE EXTENSION testenv")
         self.session.rows("SELECT * FROM testenv_snapshot()")
-        self.detectors = set()
+        self.detectors = collections.Counter()
         self.last = {}
         self.way = None
 
@@ -29,7 +31,7 @@ class Database:
         taken = time.perf_counter_ns() - start
         self.last = dict(zip((column.name for column in cursor.description), row))
         if "detector" in self.last:
-            self.detectors.add(self.last["detector"])
+            self.detectors[self.last["detector"]] += 1
         return taken
 
     def after(self, sql, way=None):
@@ -41,7 +43,7 @@ class Database:
         return self.restore()
 
     def detector_note(self):
-        return f"detector: {', '.join(sorted(self.detectors))}; " if self.detectors else ""
+        return f"detector: {shares(self.detectors)}; " if self.detectors else ""
 
     def close(self):
         self.session.close()

@@ -1,6 +1,6 @@
 # make bench, the part in Python: run.sh has made the cluster and calls this.
 #
-#   bench.py --mode quick|bars|full|default --copy DIR --out DIR --peers DIR --revision TEXT
+#   bench.py --mode quick|bars|full|default --minutes N --copy DIR --out DIR --peers DIR --revision TEXT
 #
 # The server is found by PGHOST, PGPORT and PGUSER.  Each part's results are
 # written as soon as it is through.
@@ -19,6 +19,7 @@ from progress import Progress
 def arguments():
     parser = argparse.ArgumentParser()
     parser.add_argument("--mode", choices=("quick", "bars", "full", "default"), required=True)
+    parser.add_argument("--minutes", type=int, required=True)
     parser.add_argument("--copy", required=True)
     parser.add_argument("--out", required=True)
     parser.add_argument("--peers", required=True)
@@ -28,9 +29,10 @@ def arguments():
 
 def compare(cluster, mode, options, progress, scenario_list, keep):
     head = report.head(cluster, options.revision, mode)
-    results = scenarios.run(cluster, scenario_list, scenarios.EFFORT[mode], progress, keep)
+    effort = scenarios.effort(mode, options.minutes)
+    results = scenarios.run(cluster, scenario_list, effort, progress, keep)
     drawn = plots.draw_all(results, head["server"], options.out)
-    report.write_results(os.path.join(options.out, "results"), head, results, drawn, mode)
+    report.write_results(os.path.join(options.out, "results"), head, results, drawn, mode, effort)
     print(report.summary(results))
 
 

@@ -7,6 +7,7 @@
 # Methods that bring rows back from files bring the sequences back as well and
 # leave foreign keys unchecked (session_replication_role = replica): each is
 # written as its best user would write it.
+import collections
 import subprocess
 
 from cluster import Session
@@ -49,7 +50,7 @@ class Method:
     def __init__(self, bed):
         self.bed = bed
         self.session = None
-        self.detectors = set()
+        self.detectors = collections.Counter()
 
     def prepare(self):
         self.session = Session(self.bed.want_plain())
@@ -116,7 +117,7 @@ class Restore(Method):
         """Which detector was at work, where the build says so."""
         columns = [column.name for column in self.session.cursor.description]
         if "detector" in columns:
-            self.detectors.add(self.session.cursor.fetchone()[columns.index("detector")])
+            self.detectors[self.session.cursor.fetchone()[columns.index("detector")]] += 1
 
     def close(self):
         super().close()

@@ -78,13 +78,16 @@ def lines_of(results):
 
 
 def label_ends(axes, lines, right, log_range, inches):
-    """A label to the right of the axes for each line; a thin one leads there."""
+    """A label to the right of the axes for each line; a thin one leads there,
+    dotted where the line ends early and what leads on is no figure."""
+    last = max(points[-1][0] for points in lines.values())
     ends = [(math.log10(points[-1][1]), key) for key, points in lines.items()]
     places = spread(ends, 0.19 * log_range / inches)
     for key, points in lines.items():
         x, y = points[-1]
         place = 10 ** places[key]
-        axes.plot([x, right], [y, place], color=COLOURS[key], linewidth=0.6, alpha=0.7, clip_on=False)
+        axes.plot([x, right], [y, place], color=COLOURS[key], linewidth=0.6, alpha=0.7, clip_on=False,
+                  linestyle="-" if x == last else ":")
         axes.annotate(SHORT[key], (right, place), xytext=(4, 0), textcoords="offset points", va="center", color=COLOURS[key], fontsize=10,
                       fontweight="bold" if key == "restore" else "normal", annotation_clip=False)
 

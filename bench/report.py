@@ -5,7 +5,6 @@ import os
 import platform
 
 from peers import PEERS, Peer
-from scenarios import EFFORT
 
 GROUP_TITLES = {
     "schema": "32 small tables",
@@ -74,7 +73,7 @@ def full_table(scenario_results):
     lines = ["| method | median ms | 95th percentile ms | runs | |", "|---|---:|---:|---:|---|"]
     measured = sorted((r for r in scenario_results if r.sample), key=lambda r: r.sample.median)
     for result in measured:
-        remark = "; ".join(filter(None, [result.note, "detector: " + ", ".join(result.detectors) if result.detectors else ""]))
+        remark = "; ".join(filter(None, [result.note, "detector: " + result.detectors if result.detectors else ""]))
         name = f"**{result.method.title}**" if result.method.key == "restore" else result.method.title
         lines.append(f"| {name} | {number(result.sample.median)} | {number(result.sample.p95)} | {result.sample.runs} | {remark} |")
     for result in scenario_results:
@@ -125,12 +124,12 @@ def manual(mode):
     return ("../" if mode == "quick" else "") + "../../doc/performance.md"
 
 
-def write_results(path, information, results, drawn, mode):
-    effort = EFFORT[mode]
+def write_results(path, information, results, drawn, mode, effort):
     lines = ["# Resets side by side", "", "Written by `make bench`; how each figure is measured, and what each method loses, is in "
              f"[doc/performance.md]({manual(mode)}).", "", *head_markdown(information),
              f"Each method has {effort.seconds:g} seconds, at least 5 runs and at most {effort.most_runs}. One whose single run takes more "
-             f"than {effort.slowest:g} s, less where the whole would take too long, is left out and named.", "", "Peers, each with its own code:", "", *peer_lines()]
+             f"than {effort.slowest:g} s, less where the whole would take too long, is left out and named.",
+             "", "Peers, each with its own code:", "", *peer_lines()]
     for group, scenarios in groups_of(results).items():
         shape = next(iter(scenarios)).shape
         size = f"some {shape.rows * 545 * shape.tables / 1048576:.0f} MB"
@@ -149,11 +148,14 @@ def write_results(path, information, results, drawn, mode):
 def write_csv(path, information, results):
     with open(path, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["server", "group", "x", "database", "fsync", "method", "runs", "median_ms", "p95_ms", "min_ms", "detectors", "note"])
+        writer.writerow(["server", "group", "x", "database", "fsync", "method", "runs", "median_ms", "p95_ms", "min_ms",
+                         "detectors", "note"])
         for r in results:
-            figures = [r.sample.runs, *(f"{v / 1e6:.4f}" for v in (r.sample.median, r.sample.p95, r.sample.fastest))] if r.sample else [0, "", "", ""]
+            figures = [0, "", "", ""]
+            if r.sample:
+                figures = [r.sample.runs, *(f"{v / 1e6:.4f}" for v in (r.sample.median, r.sample.p95, r.sample.fastest))]
             writer.writerow([information["server"], r.scenario.group, f"{r.scenario.x:g}", r.scenario.title,
-                             "on" if r.scenario.fsync else "off", r.method.key, *figures, " ".join(r.detectors), r.note])
+                             "on" if r.scenario.fsync else "off", r.method.key, *figures, r.detectors, r.note])
 
 
 def write_lines(path, lines):
@@ -185,7 +187,8 @@ def summary(results):
     first = next(iter(groups_of(results).values()))
     lines = []
     for scenario, found in first.items():
-        lines += ["", f"  {scenario.title}: from the end of a test to the first answer in the next, ms", f"  {'':<34}{'median':>10}{'p95':>10}"]
+        lines += ["", f"  {scenario.title}: from the end of a test to the first answer in the next, ms",
+                  f"  {'':<34}{'median':>10}{'p95':>10}"]
         for r in sorted((r for r in found if r.sample), key=lambda r: r.sample.median):
             lines.append(f"  {r.method.title:<34}{number(r.sample.median):>10}{number(r.sample.p95):>10}  {r.note}")
         lines += [f"  {r.method.title:<34}{r.note}" for r in found if not r.sample]

@@ -9,6 +9,8 @@
 #                 bars: only the bars
 #                 full: everything, with a database of 5 GB beside the smaller ones
 #                 (not set): everything, up to 1 GB, at most 25 minutes
+#   BENCH_MINUTES how long everything may take if BENCH is not set: 25. On a slow or
+#                 busy machine more minutes leave out fewer of the slow methods
 #   TMPDIR        where the throwaway cluster lies: 15 GB for the bars, 30 GB for full
 #   TESTENV_KEEP  1: leave the throwaway folder for a look at it
 #
@@ -35,6 +37,8 @@ case $mode in
 quick | bars | full | default) ;;
 *) die "BENCH is quick, bars, full or not set; it is \"$mode\"" ;;
 esac
+minutes=${BENCH_MINUTES:-25}
+[[ $minutes =~ ^[1-9][0-9]*$ ]] || die "BENCH_MINUTES is a number of minutes; it is \"$minutes\""
 results=$checkout/bench/results
 [ "$mode" != quick ] || results=$results/quick
 
@@ -117,7 +121,7 @@ revision=$(git -C "$checkout" describe --always --dirty 2>/dev/null || echo unkn
 
 # in the background, because bash serves a signal only between foreground commands
 timeout -k 20 14400 "${account[@]}" env PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PATH="$PATH" MPLCONFIGDIR="$work/home" \
-	"$work/venv/bin/python" "$work/bench/bench.py" --mode "$mode" --copy "$work/copy" --out "$work/out" \
+	"$work/venv/bin/python" "$work/bench/bench.py" --mode "$mode" --minutes "$minutes" --copy "$work/copy" --out "$work/out" \
 	--peers "$work/peers" --revision "$revision" </dev/null &
 child=$!
 status=0

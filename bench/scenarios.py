@@ -6,7 +6,7 @@ from time import perf_counter_ns as time_ns
 
 import schema
 from cluster import Session
-from measure import Effort, LeftOut, repeat
+from measure import Effort, LeftOut, TooSlow, repeat, shares
 from methods import OWN, Bed
 from peers import PEERS
 
@@ -29,18 +29,27 @@ class Result:
     method: type
     sample: object = None
     note: str = ""
-    detectors: tuple = ()
+    detectors: str = ""
+    problem: Exception = None
 
 
-EFFORT = {
-    "quick": Effort(seconds=0.5, most_runs=50, slowest=8, limit=100),
-    "default": Effort(seconds=2, most_runs=200, slowest=12, limit=720),
-    "full": Effort(seconds=10, most_runs=500, slowest=400, limit=6 * 3600),
-}
+BARS_SECONDS = 13 * 60      # what the bars take, with making the cluster
+
+
+def effort(mode, minutes):
+    """How hard a mode tries.  The whole run is to end in so many minutes if it is
+    the default one."""
+    if mode == "quick":
+        return Effort(seconds=0.5, most_runs=50, slowest=8, limit=100)
+    if mode == "full":
+        return Effort(seconds=10, most_runs=500, slowest=400, limit=6 * 3600)
+    limit = max(60, minutes * 60 - BARS_SECONDS)
+    return Effort(seconds=2, most_runs=200, slowest=limit / 60, limit=limit)
+
 
 # seconds that a scenario took on two cores, by mode: for the progress line only
 WEIGHTS = {
-    "quick": {"schema": 12, "tables": {20: 12, 100: 18}, "size": {10: 12, 40: 20}, "rows": 8},
+    "quick": {"schema": 22, "tables": {20: 10, 100: 14}, "size": {10: 12, 40: 20}, "rows": 8},
     "default": {"schema": 35, "tables": {20: 30, 200: 50, 1000: 90, 5000: 220}, "size": {10: 20, 100: 40, 1024: 220}, "rows": 30},
     "full": {"schema": 200, "tables": {20: 150, 200: 200, 1000: 400, 5000: 3000}, "size": {10: 100, 100: 200, 1024: 600, 5120: 3000},
              "rows": 200},
@@ -52,6 +61,7 @@ def plan(mode):
     weights = WEIGHTS[mode]
     quick = mode == "quick"
     everything = (*OWN, *PEERS)
+    peers = () if quick else PEERS
     found = []
 
     def add(group, x, title, shape, test, methods, weight, fsync=False):
@@ -63,11 +73,11 @@ def plan(mode):
             weights["schema"], fsync)
     for count in weights["tables"]:
         shape = schema.small(count, sparse=True)
-        add("tables", count, f"{count} tables", shape, schema.SmallTest(shape), everything, weights["tables"][count])
+        add("tables", count, f"{count} tables", shape, schema.SmallTest(shape), (*OWN, *peers), weights["tables"][count])
     for megabytes in weights["size"]:
         shape = schema.sized(megabytes)
         add("size", megabytes, f"{megabytes} MB" if megabytes < 1024 else f"{megabytes // 1024} GB", shape, schema.SmallTest(shape),
-            [*OWN, *PEERS[:2]], weights["size"][megabytes])
+            (*OWN, *peers[:2]), weights["size"][megabytes])
     shape = schema.sized(10 if quick else 100)
     for rows in (1, 1000) if quick else (1, 10, 1000, 100_000):
         add("rows", rows, f"{rows:,} changed {'row' if rows == 1 else 'rows'}", shape, schema.ScatteredTest(shape, rows), OWN,
@@ -97,14 +107,15 @@ def measure_method(method, effort, progress):
 def at_pace(effort, elapsed, weight, weights_left):
     """On a slow machine methods are left out earlier, so that the run still ends
     in time: of what is left, a scenario has the share of its weight, and of that
-    one run of one method may take a twentieth."""
+    one run of one method may take a sixth."""
     share = max(0.0, effort.limit - elapsed) * weight / weights_left
-    return dataclasses.replace(effort, slowest=max(1.0, min(effort.slowest, share / 20)))
+    return dataclasses.replace(effort, slowest=max(1.0, min(effort.slowest, share / 6)))
 
 
 def run(cluster, scenarios, effort, progress, keep=()):
     """keep: shapes whose seeded database is wanted later."""
     results = []
+    too_slow = {}
     begin = time.monotonic()
     for place, scenario in enumerate(scenarios):
         pace = at_pace(effort, time.monotonic() - begin, scenario.weight, sum(later.weight for later in scenarios[place:]))
@@ -119,8 +130,15 @@ def run(cluster, scenarios, effort, progress, keep=()):
             def tick(done, number=number, kind=kind):
                 progress.tick((number + done) / len(scenario.methods), f"| {kind.title}")
             tick(0.0)
-            results.append(one(kind, bed, scenario, pace, tick))
-            progress.say(line(results[-1]))
+            known = too_slow.get((scenario.group, kind)) if scenario.group in ("tables", "size") else None
+            if known:
+                result = Result(scenario, kind, note=f"left out: too slow for {known}")
+            else:
+                result = one(kind, bed, scenario, pace, tick)
+            if isinstance(result.problem, TooSlow):
+                too_slow[scenario.group, kind] = scenario.title
+            results.append(result)
+            progress.say(line(result))
         bed.close()
         if scenario.shape not in keep and not any(later.shape == scenario.shape for later in scenarios[place + 1:]):
             cluster.drop(scenario.shape.seed)
@@ -135,9 +153,10 @@ def one(kind, bed, scenario, effort, tick):
     try:
         method.prepare()
         result.sample, result.note = measure_method(method, effort, tick)
-        result.detectors = tuple(sorted(method.detectors))
+        result.detectors = shares(method.detectors)
     except LeftOut as why:
         result.note = str(why)
+        result.problem = why
     except Exception as problem:
         result.note = f"failed: {first_line(problem)}"
     try:

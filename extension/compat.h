@@ -16,6 +16,13 @@
 #error "testenv supports PostgreSQL 15 to 18"
 #endif
 
+/* The database of a lock; a function, as 15's renaming below would hit the member. */
+static inline Oid
+testenv_lock_database(const xl_standby_lock *lock)
+{
+	return lock->dbOid;
+}
+
 /* 16 renamed relfilenode to relfilenumber, and what belongs to it */
 #if PG_VERSION_NUM < 160000
 typedef RelFileNode RelFileLocator;

@@ -34,6 +34,7 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "access/xlogrecovery.h"
 #include "catalog/pg_am.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
@@ -362,6 +363,33 @@ look_once(TestenvRestore *restore, LockList *list)
 }
 
 /*
+ * Whoever holds AccessExclusiveLock on a table is about to change it, and
+ * nothing may have been written yet: TRUNCATE and ALTER TABLE make new files,
+ * DROP waits for the commit.  It is waited for, or it would land in the next
+ * test.  (What has no transaction id has changed nothing, and locks nothing that
+ * this would find.)
+ */
+static void
+find_exclusive_locks(TestenvRestore *restore, LockList *list)
+{
+	int			n;
+	xl_standby_lock *locks = GetRunningTransactionLocks(&n);
+	int			i;
+
+	for (i = 0; i < n; i++)
+	{
+		int			root;
+
+		if (testenv_lock_database(&locks[i]) != MyDatabaseId)
+			continue;
+		root = testenv_mapping_root(restore->mapping, restore->dir, locks[i].relOid);
+		if (root >= 0 && !restore->locked[root])
+			add_root(restore, root, true, list);
+	}
+	pfree(locks);
+}
+
+/*
  * Read on in the WAL.  A table that it names may be equal to the snapshot all
  * the same: it is locked only if it is not.
  */
@@ -372,6 +400,7 @@ read_once(TestenvRestore *restore, LockList *list)
 	int			i;
 
 	testenv_wal_beside(restore);
+	find_exclusive_locks(restore, list);
 	for (i = 0; i < mapping->nlooked; i++)
 		if (!look_root(restore, mapping->looked[i], list))
 			return false;
@@ -455,6 +484,12 @@ map_again(TestenvRestore *restore)
 	restore->mapping = mapping;
 }
 
+static XLogRecPtr
+wal_position(void)
+{
+	return RecoveryInProgress() ? GetXLogReplayRecPtr(NULL) : GetXLogInsertRecPtr();
+}
+
 /*
  * Where the WAL ends, before looking.  If nobody else has written since the
  * last time, there is nothing to read: our locks are logged too.
@@ -462,7 +497,7 @@ map_again(TestenvRestore *restore)
 static void
 take_position(TestenvRestore *restore)
 {
-	XLogRecPtr	now = GetXLogInsertRecPtr();
+	XLogRecPtr	now = wal_position();
 
 	if (restore->wal.contiguous && restore->wal.end == now)
 		restore->read_to = now;
@@ -479,12 +514,12 @@ static void
 choose_detector(TestenvRestore *restore)
 {
 	const TestenvMapping *mapping = restore->mapping;
-	double		read = (double) (GetXLogInsertRecPtr() - testenv_mapping_seen(&restore->state)) *
+	double		read = (double) (wal_position() - testenv_mapping_seen(&restore->state)) *
 		READ_NS_PER_BYTE;
 	double		look = (double) mapping->nroots * LOOK_NS_PER_TABLE +
 		(double) mapping->weight * LOOK_NS_PER_INDEX_PAGE;
 
-	if (!restore->speaks || restore->redo)
+	if (!restore->speaks || restore->redo || RecoveryInProgress())
 		restore->detector = TESTENV_DETECT_LOOK;
 	else if (testenv_detector != TESTENV_DETECT_AUTO)
 		restore->detector = testenv_detector;

@@ -289,6 +289,7 @@ index_targets(TestenvMapping *mapping, const TestenvDirectory *dir)
 	int			i;
 
 	mapping->root_of = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(int) * (Size) (n + 1));
+	mapping->roots = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(int) * (Size) (n + 1));
 	mapping->moved = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(int) * (Size) (n + 1));
 	mapping->looked = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(int) * (Size) (n + 1));
 	mapping->metapages = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(int) * (Size) (n + 1));
@@ -303,7 +304,8 @@ index_targets(TestenvMapping *mapping, const TestenvDirectory *dir)
 			root = i;
 		mapping->root_of[i] = root;
 		mapping->weight += entry->kind == TESTENV_INDEX ? entry->nblocks : 0;
-		mapping->nroots += i == root;
+		if (i == root)
+			mapping->roots[mapping->nroots++] = i;
 		if (i == root &&
 			(entry->relpersistence != RELPERSISTENCE_PERMANENT ||
 			 target->ispopulated != ((entry->flags & TESTENV_POPULATED) != 0)))
@@ -326,6 +328,27 @@ testenv_mapping_entry(const TestenvMapping *mapping, const RelFileLocator *locat
 	NumberSlot *slot = numberhash_lookup(mapping->numbers, number_key(locator));
 
 	return slot != NULL ? slot->entry : -1;
+}
+
+/* The entry of a table or sequence, or -1. */
+int
+testenv_mapping_root(const TestenvMapping *mapping, const TestenvDirectory *dir,
+					 Oid relid)
+{
+	int			low = 0;
+	int			high = mapping->nroots;
+
+	while (low < high)
+	{
+		int			mid = low + (high - low) / 2;
+
+		if (dir->entries[mapping->roots[mid]].relid < relid)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return low < mapping->nroots && dir->entries[mapping->roots[low]].relid == relid ?
+		mapping->roots[low] : -1;
 }
 
 /*

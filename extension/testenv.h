@@ -26,6 +26,7 @@
 #include "storage/bufmgr.h"
 #include "storage/lock.h"
 #include "storage/smgr.h"
+#include "storage/standbydefs.h"
 #include "utils/rel.h"
 
 #include "compat.h"
@@ -227,7 +228,8 @@ typedef struct TestenvMapping
 	int			nnew_tables;
 	Oid		   *new_tables;
 
-	int			nroots;			/* tables and sequences */
+	int			nroots;
+	int		   *roots;			/* tables and sequences, by relid */
 	uint64		weight;			/* pages of all indexes, in the snapshot */
 	int		   *root_of;		/* by entry: the table that it belongs to */
 	int			nmoved;
@@ -654,6 +656,8 @@ extern char *testenv_relation_name(Oid relid);
 extern TestenvMapping *testenv_mapping(TestenvDirectory *dir);
 extern int	testenv_mapping_entry(const TestenvMapping *mapping,
 								  const RelFileLocator *locator);
+extern int	testenv_mapping_root(const TestenvMapping *mapping,
+								 const TestenvDirectory *dir, Oid relid);
 extern XLogRecPtr testenv_mapping_seen(const TestenvState *state);
 extern void testenv_mapping_see(const TestenvState *state, XLogRecPtr lsn);
 extern bool testenv_trusted(const TestenvRestore *restore, int entry);

@@ -318,6 +318,10 @@ look_root(TestenvRestore *restore, int entry, LockList *list)
 	CHECK_FOR_INTERRUPTS();
 	if (restore->locked[entry])
 		return true;
+	/* a standby has no file of it */
+	if (RecoveryInProgress() &&
+		restore->dir->entries[entry].relpersistence == RELPERSISTENCE_UNLOGGED)
+		return true;
 	look = restore->dir->entries[entry].kind == TESTENV_SEQUENCE ?
 		testenv_look_sequence(restore, entry) : testenv_look_table(restore, entry);
 	if (look == TESTENV_CHANGED)
@@ -356,8 +360,12 @@ look_once(TestenvRestore *restore, LockList *list)
 	uint32		entry;
 
 	for (entry = 0; entry < dir->header.nentries; entry += 1 + dir->entries[entry].nchildren)
+	{
 		if (!look_root(restore, entry, list))
 			return false;
+		if (restore->comparing && list->n > 0)
+			return true;
+	}
 	look_new_tables(restore, list);
 	return true;
 }
@@ -366,27 +374,44 @@ look_once(TestenvRestore *restore, LockList *list)
  * Whoever holds AccessExclusiveLock on a table is about to change it, and
  * nothing may have been written yet: TRUNCATE and ALTER TABLE make new files,
  * DROP waits for the commit.  It is waited for, or it would land in the next
- * test.  (What has no transaction id has changed nothing, and locks nothing that
- * this would find.)
+ * test.  Such locks are in the WAL; where wal_level is minimal, they are in the
+ * lock table only.  (What has no transaction id has changed nothing.)
  */
 static void
 find_exclusive_locks(TestenvRestore *restore, LockList *list)
 {
 	int			n;
-	xl_standby_lock *locks = GetRunningTransactionLocks(&n);
 	int			i;
 
-	for (i = 0; i < n; i++)
+	for (i = 0; i < restore->nexclusive; i++)
 	{
-		int			root;
+		int			root = restore->exclusive[i];
 
-		if (testenv_lock_database(&locks[i]) != MyDatabaseId)
+		if (restore->locked[root])
 			continue;
-		root = testenv_mapping_root(restore->mapping, restore->dir, locks[i].relOid);
-		if (root >= 0 && !restore->locked[root])
+		if (ConditionalLockRelationOid(restore->mapping->targets[root].relid, AccessShareLock))
+			UnlockRelationOid(restore->mapping->targets[root].relid, AccessShareLock);
+		else
 			add_root(restore, root, true, list);
 	}
-	pfree(locks);
+	restore->nexclusive = 0;
+
+	if (!XLogStandbyInfoActive())
+	{
+		xl_standby_lock *locks = GetRunningTransactionLocks(&n);
+
+		for (i = 0; i < n; i++)
+		{
+			int			root;
+
+			if (testenv_lock_database(&locks[i]) != MyDatabaseId)
+				continue;
+			root = testenv_mapping_root(restore->mapping, restore->dir, locks[i].relOid);
+			if (root >= 0 && !restore->locked[root])
+				add_root(restore, root, true, list);
+		}
+		pfree(locks);
+	}
 }
 
 /*
@@ -636,6 +661,7 @@ testenv_differs(TestenvRestore *restore)
 	LockList	list = {0};
 	bool		stable = false;
 
+	restore->comparing = true;
 	map_again(restore);
 	choose_detector(restore);
 	while (!stable && list.n == 0)

@@ -162,7 +162,7 @@ candidate(Look *look, BlockNumber block)
 	if (BufferIsValid(image_buffer))
 		ReleaseBuffer(image_buffer);
 	if (look->differs)
-		ereport(DEBUG1,
+		ereport(DEBUG2,
 				(errmsg_internal("block %u of relation %s differs from the snapshot",
 								 block, testenv_relation_name(look->target->relid))));
 	return !look->differs;

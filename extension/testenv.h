@@ -354,6 +354,9 @@ typedef struct TestenvRestore
 	int			npending;
 	int			maxpending;
 	int		   *pending;		/* entries that the WAL names, not locked */
+	int			nexclusive;
+	int			maxexclusive;
+	int		   *exclusive;		/* entries that the WAL says are locked exclusively */
 	TestenvDetector detector;
 	XLogRecPtr	read_to;		/* the WAL has been read up to here */
 	int64		wal_bytes;		/* read */
@@ -368,6 +371,7 @@ typedef struct TestenvRestore
 	bool		wrote_catalogs;
 	bool		rebuilt_index;
 	bool		alone;			/* in the database: nobody to be told anything */
+	bool		comparing;		/* the first difference is enough */
 	bool		checking;		/* only pages count, for check_detector */
 	instr_time	clock;			/* when the step before ended */
 	instr_time	steps[TESTENV_STEPS];

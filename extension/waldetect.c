@@ -178,6 +178,38 @@ read_smgr(Reading *reading, const TestenvWalRecord *record)
 	}
 }
 
+/*
+ * Tables that somebody has locked exclusively: not changed yet, perhaps, but
+ * about to be.  Own locks are among them.
+ */
+static void
+read_locks(Reading *reading, const TestenvWalRecord *record)
+{
+	TestenvRestore *restore = reading->restore;
+	const char *data = testenv_wal_data(reading->wal, record);
+	const xl_standby_locks *locks = (const xl_standby_locks *) data;
+	int			i;
+
+	for (i = 0; data != NULL && i < locks->nlocks; i++)
+	{
+		int			root;
+
+		if (testenv_lock_database(&locks->locks[i]) != MyDatabaseId)
+			continue;
+		root = testenv_mapping_root(restore->mapping, restore->dir, locks->locks[i].relOid);
+		if (root < 0 || restore->locked[root])
+			continue;
+		if (restore->nexclusive == restore->maxexclusive)
+		{
+			restore->maxexclusive = Max(64, 2 * restore->maxexclusive);
+			restore->exclusive = restore->exclusive == NULL ?
+				MemoryContextAlloc(restore->context, sizeof(int) * restore->maxexclusive) :
+				repalloc_huge(restore->exclusive, sizeof(int) * (Size) restore->maxexclusive);
+		}
+		restore->exclusive[restore->nexclusive++] = root;
+	}
+}
+
 /* The database's OID comes first in every record of this kind. */
 static void
 read_database(Reading *reading, const TestenvWalRecord *record)
@@ -252,6 +284,9 @@ read_record(Reading *reading, const TestenvWalRecord *record)
 			return;
 		case RM_DBASE_ID:
 			read_database(reading, record);
+			return;
+		case RM_STANDBY_ID:
+			read_locks(reading, record);
 			return;
 		case RM_XLOG_ID:
 			if (op == XLOG_CHECKPOINT_SHUTDOWN || op == XLOG_END_OF_RECOVERY)

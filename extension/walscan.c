@@ -35,6 +35,7 @@
 #include "catalog/pg_control.h"
 #include "miscadmin.h"
 #include "storage/fd.h"
+#include "storage/standbydefs.h"
 
 #include "testenv.h"
 
@@ -233,7 +234,6 @@ says_nothing(RmgrId rmid, uint8 info)
 {
 	switch (rmid)
 	{
-		case RM_STANDBY_ID:
 		case RM_CLOG_ID:
 		case RM_MULTIXACT_ID:
 		case RM_COMMIT_TS_ID:
@@ -244,6 +244,8 @@ says_nothing(RmgrId rmid, uint8 info)
 			return true;
 		case RM_XACT_ID:
 			return (info & XLOG_XACT_HAS_INFO) == 0;
+		case RM_STANDBY_ID:
+			return (info & ~XLR_INFO_MASK) != XLOG_STANDBY_LOCK;
 		default:
 			return false;
 	}

@@ -122,7 +122,7 @@ for my $n (1 .. 4)
 		$answer = $session->ask("SET statement_timeout = ${ms}; SELECT testenv_restore()");
 	}
 	$cancelled++ if $answer =~ /canceling statement/;
-	like($answer, qr/^\(default,\d+,\d+,\d+,[\d.]+\)|canceling statement due to/, "restore $n is done or cancelled");
+	like($answer, qr/^\(default,\d+,\d+,\d+,[\d.]+,\w+,\d+\)|canceling statement due to/, "restore $n is done or cancelled");
 	my $state = state($node, $db);
 	ok($state eq $work || $state eq $reference, "all of restore $n has happened, or nothing") or diag("found:\n$state");
 	is(indexes_agree($node, $db), '', "and indexes agree with their tables after cancel $n");

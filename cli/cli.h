@@ -142,7 +142,7 @@ struct Target
 	int64_t		retry_at;
 	bool		canceled;		/* a cancel request was sent */
 
-	char	   *schema;			/* of the extension */
+	char	   *schema;			/* of the extension, quoted */
 	char	   *extversion;
 	Failure		failure;
 	char	   *shown;			/* the last failure that was shown */

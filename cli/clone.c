@@ -337,7 +337,7 @@ print_table(const Cloning *cloning)
 static void
 print_document(const Cloning *cloning, const List *others, int code)
 {
-	Buffer out;
+	Buffer		out;
 	int			i;
 
 	json_begin(&out, code);

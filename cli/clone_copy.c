@@ -62,7 +62,7 @@ create(Cloning *cloning, Clone *clone, const char *strategy)
 	PGconn	   *conn = cloning->admin->conn;
 	const PGresult *facts = cloning->source->answers[1];
 	const char *limit = cell(facts, 0, "datconnlimit");
-	Buffer sql;
+	Buffer		sql;
 	bool		good;
 
 	buffer_init(&sql);

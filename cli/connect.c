@@ -35,7 +35,7 @@ static List known_passwords;
 static char *
 server_of(const Target *target)
 {
-	Buffer key;
+	Buffer		key;
 	PQconninfoOption *options;
 	PQconninfoOption *option;
 	char	   *result;

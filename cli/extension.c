@@ -54,15 +54,13 @@ quote_text(PGconn *conn, const char *text)
 bool
 send_plain(Target *target, const char *format, int nparams, const char *const *params)
 {
-	char	   *schema = quote_name(target->conn, target->schema);
-	Buffer sql;
+	Buffer		sql;
 	int			sent;
 
 	buffer_init(&sql);
-	buffer_format(&sql, format, schema);
+	buffer_format(&sql, format, target->schema);
 	sent = PQsendQueryParams(target->conn, sql.data, nparams, NULL, params, NULL, NULL, 0);
 	buffer_free(&sql);
-	free(schema);
 	return sent == 1;
 }
 
@@ -77,12 +75,16 @@ send_secure(Target *target, const char *sql)
 	return sent == 1;
 }
 
+/*
+ * This is asked before every restore, in a session that is new, so it costs what
+ * the server has to load for it: one catalog, and no change of a setting.
+ */
 static bool
 send_find(Target *target)
 {
-	return send_secure(target,
-					   "SELECT extversion, nspname FROM pg_catalog.pg_extension, pg_catalog.pg_namespace n "
-					   "WHERE extname = 'testenv' AND n.oid = extnamespace");
+	return PQsendQuery(target->conn,
+					   "SELECT extversion, extnamespace::pg_catalog.regnamespace AS schema "
+					   "FROM pg_catalog.pg_extension WHERE extname OPERATOR(pg_catalog.=) 'testenv'") == 1;
 }
 
 /* -1, 0, 1, by the numbers between the dots */
@@ -127,8 +129,8 @@ check_find(Target *target, PGresult *answer)
 	free(target->extversion);
 	free(target->schema);
 	target->extversion = xstrdup(version);
-	target->schema = xstrdup(cell(answer, 0, "nspname"));
-	detail("database \"%s\": server %s, testenv %s in schema \"%s\"", target->name,
+	target->schema = xstrdup(cell(answer, 0, "schema"));
+	detail("database \"%s\": server %s, testenv %s in schema %s", target->name,
 		   PQparameterStatus(target->conn, "server_version"), target->extversion, target->schema);
 
 	order = compare_versions(target->extversion, TESTENV_VERSION);

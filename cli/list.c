@@ -83,7 +83,7 @@ json_snapshot(Buffer *out, const char *key, const PGresult *snapshots, int row)
 static void
 print_document(const List *targets, int code)
 {
-	Buffer out;
+	Buffer		out;
 	int			i;
 	int			row;
 

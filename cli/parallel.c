@@ -82,8 +82,26 @@ end_target(Target *target, TargetState state)
 		clear_failure(&target->failure);
 	target->state = state;
 	target->ended = now_us();
-	if (!target->keep_open)
-		close_connection(target);
+}
+
+/*
+ * The servers' processes take a while to end, and would take it from those that
+ * still work for us.  So connections are closed when all is done, unless others
+ * wait for their turn.
+ */
+static void
+close_ended(const Loop *loop, bool all_done)
+{
+	int			i;
+
+	for (i = 0; i < loop->targets->count; i++)
+	{
+		Target	   *target = loop->targets->items[i];
+
+		if (target->conn != NULL && is_over(target) && !target->keep_open &&
+			(all_done || loop->targets->count > target->options->jobs))
+			close_connection(target);
+	}
 }
 
 /* Begin the first step from target->step on that has something to send. */
@@ -407,8 +425,10 @@ run_work(const List *targets, const Work *work)
 				serve(targets->items[i], work);
 			check_deadlines(&loop, targets->items[i]);
 		}
+		close_ended(&loop, false);
 		show_progress(&loop);
 	}
+	close_ended(&loop, true);
 	progress_clear();
 	free(loop.fds);
 }

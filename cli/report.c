@@ -150,7 +150,7 @@ print_json(Buffer *out)
 static char *
 empty_document(int code)
 {
-	Buffer out;
+	Buffer		out;
 
 	json_begin(&out, code);
 	json_close(&out, ']');
@@ -173,7 +173,7 @@ void
 report_interrupt(const List *targets)
 {
 	static const char *const words[] = {"done", "failed", "cancelled", "not started"};
-	Buffer text;
+	Buffer		text;
 	int			word;
 	int			i;
 

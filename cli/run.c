@@ -91,7 +91,7 @@ restore_all(const List *targets)
 static void
 report(const Options *options, const List *targets, bool ran, int status, bool restored_again, int code)
 {
-	Buffer out;
+	Buffer		out;
 	int			i;
 
 	if (!options->json)

@@ -118,7 +118,7 @@ json_restored(Buffer *out, const Target *target)
 static void
 print_document(const List *targets, bool with_row, int code)
 {
-	Buffer out;
+	Buffer		out;
 	int			i;
 
 	json_begin(&out, code);

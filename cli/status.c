@@ -126,7 +126,7 @@ static bool
 send_statements(Target *target)
 {
 	const char *schema = cell(target->answers[STEP_FACTS], 0, "statements");
-	Buffer sql;
+	Buffer		sql;
 	char	   *name;
 	bool		sent;
 

@@ -164,7 +164,7 @@ json_status(Buffer *out, const Target *target, const Judgement *judgement)
 int
 status_report(const Options *options, const List *targets, const Judgement *judgements, int code)
 {
-	Buffer out;
+	Buffer		out;
 	int			i;
 
 	if (!options->json)

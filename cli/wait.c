@@ -47,7 +47,7 @@ report(const Options *options, const List *targets, int code)
 {
 	static const char *const headers[] = {"database", "result", "ms"};
 	Table	   *table = table_new(lengthof(headers), headers, "llr");
-	Buffer out;
+	Buffer		out;
 	int			i;
 
 	json_begin(&out, code);

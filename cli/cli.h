@@ -124,6 +124,7 @@ struct Target
 	bool		optional;		/* no extension, no failure */
 	bool		keep_open;		/* the connection outlives the work */
 	char	   *name;			/* as people see it */
+	bool		name_guessed;	/* until libpq says which database it is */
 	char	   *database;		/* these four as libpq sees them */
 	char	   *host;
 	char	   *port;

@@ -37,7 +37,7 @@ send_source(Target *target)
 {
 	return send_secure(target,
 					   "SELECT d.oid, d.datname, r.rolname AS owner, r.rolname = current_user AS mine, d.datconnlimit, "
-					   "pg_catalog.pg_database_size(d.oid) AS size "
+					   "pg_catalog.pg_database_size(d.oid) AS size, pg_catalog.current_setting('fsync')::bool AS fsync "
 					   "FROM pg_catalog.pg_database d JOIN pg_catalog.pg_roles r ON r.oid = d.datdba "
 					   "WHERE d.datname = pg_catalog.current_database()");
 }

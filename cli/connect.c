@@ -172,8 +172,8 @@ start_connection(Target *target)
 	remember(&target->host, PQhost(target->conn));
 	remember(&target->port, PQport(target->conn));
 	remember(&target->user, PQuser(target->conn));
-	if (target->name == NULL)
-		target->name = xstrdup(target->database != NULL ? target->database : "?");
+	if (target->name_guessed)
+		remember(&target->name, target->database);
 	if (PQstatus(target->conn) == CONNECTION_BAD)
 	{
 		fail_connection(target, PQerrorMessage(target->conn));

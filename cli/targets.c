@@ -91,6 +91,7 @@ make_target(const Options *options, const char *conninfo, const char *dbname)
 		if (name == NULL)
 			name = options->user != NULL ? options->user : getenv("PGUSER");
 		target->name = xstrdup(name != NULL ? name : "default");
+		target->name_guessed = true;
 	}
 	else
 		target->name = xstrdup(target->database);

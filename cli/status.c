@@ -117,7 +117,8 @@ send_sessions(Target *target)
 					   " extract(epoch FROM pg_catalog.clock_timestamp() - coalesce(a.xact_start, p.prepared)) AS seconds "
 					   "FROM held h LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = h.pid "
 					   "LEFT JOIN pg_catalog.pg_prepared_xacts p ON h.pid IS NULL "
-					   " AND p.transaction::text = pg_catalog.split_part(h.virtualtransaction, '/', 2) "
+					   " AND p.transaction IN (SELECT x.transactionid FROM pg_catalog.pg_locks x "
+					   "  WHERE x.pid IS NULL AND x.virtualtransaction = h.virtualtransaction) "
 					   "WHERE a.backend_type IS DISTINCT FROM 'autovacuum worker' ORDER BY seconds DESC NULLS LAST");
 }
 

@@ -19,7 +19,7 @@
 
 #include "cli.h"
 
-/* A password that was typed in, and the server that it is for. */
+/* A password that was typed in, or refused (NULL), and the server that it is for. */
 typedef struct Known
 {
 	char	   *server;
@@ -70,7 +70,7 @@ find_password(Target *target)
 		{
 			free(server);
 			target->password = xstrdup(known->password);
-			return true;
+			return target->password != NULL;
 		}
 	}
 	prompt = target->user == NULL ?
@@ -78,16 +78,11 @@ find_password(Target *target)
 		xformat("Password for user %s, database \"%s\": ", target->user, target->name);
 	target->password = ask_password(prompt);
 	free(prompt);
-	if (target->password == NULL)
-	{
-		free(server);
-		return false;
-	}
 	known = xmalloc(sizeof(Known));
 	known->server = server;
 	known->password = xstrdup(target->password);
 	list_add(&known_passwords, known);
-	return true;
+	return target->password != NULL;
 }
 
 /* connect_timeout of a connection that has been started, in seconds, or 0 */

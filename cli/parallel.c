@@ -278,7 +278,9 @@ stop_all(Loop *loop)
 			cancel_target(target);
 		else if (!is_over(target))
 		{
-			close_connection(target);
+			/* one that is kept open may be needed to tidy up */
+			if (!target->keep_open)
+				close_connection(target);
 			end_target(target, TARGET_CANCELLED);
 		}
 	}

@@ -184,6 +184,8 @@ like($run->{err}, qr/password authentication failed for user "secretive"/, 'and 
 unlike($run->{out} . $run->{err}, qr/wrong/, 'without repeating it');
 $run = cli(@secretive, { %no_terminal, stdin => '' });
 like("$run->{code}$run->{err}", qr/\A1.*no password supplied/s, 'no answer is no password');
+$run = cli('wait', '-U', 'secretive', '-d', 'a_test', '--timeout', 1, { %no_terminal, stdin => '' });
+is("$run->{code} " . (() = $run->{err} =~ /Password for/g), '4 1', 'and wait does not ask again and again');
 is(cli(@secretive, '-w', { env => { PGPASSWORD => 'open sesame' } })->{code}, 0, 'PGPASSWORD');
 is(cli('restore', '-w', '-d', "postgresql://secretive:open%20sesame\@/a_test?host=$ENV{PGHOST}")->{code}, 0, 'a password in a URI');
 my $dir = PostgreSQL::Test::Utils::tempdir();

@@ -300,6 +300,7 @@ extern int	command_wait(Options *options);
 extern int	command_run(Options *options);
 extern const Work restore_work;
 extern void json_restored(Buffer *out, const Target *target);
+extern void json_restored_list(Buffer *out, const List *targets);
 extern void json_snapshot(Buffer *out, const char *key, const PGresult *snapshots, int row);
 
 #endif							/* TESTENV_CLI_H */

@@ -90,20 +90,27 @@ general_errors(void)
 	return &errors;
 }
 
+static void write_plain(const char *format, va_list args) __attribute__((format(printf, 1, 0)));
+
+static void
+write_plain(const char *format, va_list args)
+{
+	char	   *text = xvformat(format, args);
+
+	write_message("", "", text);
+	free(text);
+}
+
 /* Something that a user wants to know unless quiet. */
 void
 say(const char *format,...)
 {
 	va_list		args;
-	char	   *text;
 
-	if (quiet)
-		return;
 	va_start(args, format);
-	text = xvformat(format, args);
+	if (!quiet)
+		write_plain(format, args);
 	va_end(args);
-	write_message("", "", text);
-	free(text);
 }
 
 /* Something that only --verbose shows. */
@@ -111,15 +118,11 @@ void
 detail(const char *format,...)
 {
 	va_list		args;
-	char	   *text;
 
-	if (!verbose)
-		return;
 	va_start(args, format);
-	text = xvformat(format, args);
+	if (verbose)
+		write_plain(format, args);
 	va_end(args);
-	write_message("", "", text);
-	free(text);
 }
 
 /* A text of or about one database, as it is, the database named first. */

@@ -97,17 +97,7 @@ report(const Options *options, const List *targets, bool ran, int status, bool r
 	if (!options->json)
 		return;
 	json_begin(&out, code);
-	for (i = 0; i < targets->count; i++)
-	{
-		const Target *target = targets->items[i];
-
-		if (target->state == TARGET_SKIPPED)
-			continue;
-		json_target(&out, target);
-		json_restored(&out, target);
-		json_close(&out, '}');
-	}
-	json_close(&out, ']');
+	json_restored_list(&out, targets);
 	json_bool(&out, "restored_after", restored_again);
 	json_bool(&out, "command_ran", ran);
 	if (ran)

@@ -31,9 +31,12 @@ add_row(Table *table, const Target *target, const Judgement *judgement)
 {
 	const PGresult *snapshots = judgement->current < 0 ? NULL : target->answers[STEP_SNAPSHOTS];
 	const char *bytes = cell(snapshots, 0, "bytes");
-	const char *server = cell(target->answers[STEP_SETTINGS], 0, "server");
+	char	   *server = xstrdup(cell(target->answers[STEP_SETTINGS], 0, "server"));
 	bool		known = target->state == TARGET_DONE;
 
+	/* a distributor adds words of its own */
+	if (server != NULL)
+		server[strcspn(server, " ")] = '\0';
 	table_cell(table, target->name, COLOUR_NONE);
 	table_cell(table, health_words[judgement->health], health_colours[judgement->health]);
 	table_cell(table, server, COLOUR_NONE);

@@ -126,7 +126,7 @@ is($run->{code} . $run->{out} . $run->{err}, '0', '-q: silence is success');
 $run = cli('snapshot', '-q', 'extra', '-d', 'stock_test');
 is($run->{out} . $run->{err}, '', '-q: of snapshot, too');
 $run = cli('restore', '-v', '-d', 'stock_test', 'default');
-like($run->{err}, qr/^testenv: connected to database "stock_test" in [\d.]+ ms\ntestenv: database "stock_test": server \S+, testenv \Q$control\E in schema public$/m, '-v: what is done, on stderr');
+like($run->{err}, qr/^testenv: connected to database "stock_test" in [\d.]+ ms\ntestenv: database "stock_test": server \d.*, testenv \Q$control\E in schema public$/m, '-v: what is done, on stderr');
 like($run->{out}, qr/\Adatabase/, '-v: the table on stdout');
 like(cli('restore', '-v', '-d', 'stock_test', 'unknown')->{err}, qr/ERROR:  42704: snapshot "unknown" does not exist/, '-v: SQLSTATE');
 $node->safe_psql('stock_test', 'CREATE TABLE extra (id int); INSERT INTO extra VALUES (1)');

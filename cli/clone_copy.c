@@ -21,7 +21,7 @@
 #include "clone.h"
 
 /* from this size on, copying files is faster */
-#define FILE_COPY_BYTES (64 * 1024 * 1024)
+#define FILE_COPY_BYTES (100 * 1024 * 1024)
 #define FILE_COPY_BYTES_NO_FSYNC (16 * 1024 * 1024)
 
 /* A statement about the clone; false if it failed, with the words kept. */

@@ -3,6 +3,9 @@
  * list.c
  *		testenv list: the snapshots of each database.
  *
+ * Ages instead of times in the table, because nobody should have to think about
+ * time zones to see what is old; JSON has the times, in UTC.
+ *
  *-------------------------------------------------------------------------
  */
 #include <stdlib.h>

@@ -4,6 +4,9 @@
  *		Shows what status.c has found: one row a database and the reasons below,
  *		or JSON with everything.
  *
+ * Apart from the judging, so that what is found does not depend on what fits
+ * into a table.
+ *
  *-------------------------------------------------------------------------
  */
 #include <stdlib.h>

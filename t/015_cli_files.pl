@@ -33,6 +33,13 @@ like($plain, qr/^\.SH "?$_"?$/m, "manual page: section $_") foreach 'EXIT STATUS
 like($plain, qr/^\.B $_$/m, "manual page: exit status $_") foreach qw(0 1 2 3 4 125 126 127 130);
 unlike($man, qr/(?<!\\)(?<![\w\\])--?[a-z]/, 'manual page: options have hyphens that can be copied');
 
+# where they were installed to
+my $config = $ENV{PG_CONFIG} // 'pg_config';
+chomp(my $bindir = `$config --bindir`);
+chomp(my $mandir = `$config --mandir`);
+ok(-x "$bindir/testenv", 'the program is installed beside the server\'s');
+is(-s "$mandir/man1/testenv.1", -s "$share/testenv.1", 'the manual page is installed');
+
 my $zsh = slurp_file("$share/completion/_testenv");
 like($zsh, qr/\Q$_\E[\[=}]/, "zsh: $_") foreach sort keys %all;
 like($zsh, qr/'$_:/, "zsh: $_") foreach @commands;

@@ -167,8 +167,8 @@ CREATE SCHEMA "odd "" schema";
 CREATE EXTENSION testenv SCHEMA "odd "" schema";
 CREATE TABLE t (id int);
 CREATE FUNCTION public.testenv_restore(text, bool) RETURNS text LANGUAGE sql AS $$ SELECT 'wrong one' $$;
-CREATE FUNCTION public.no(name, text) RETURNS bool LANGUAGE sql AS 'SELECT false';
-CREATE OPERATOR public.= (LEFTARG = name, RIGHTARG = text, FUNCTION = public.no);
+CREATE FUNCTION public.no(name, name) RETURNS bool LANGUAGE sql AS 'SELECT false';
+CREATE OPERATOR public.= (LEFTARG = name, RIGHTARG = name, FUNCTION = public.no);
 ALTER DATABASE schema_test SET search_path = public, pg_catalog;
 SQL
 is(cli('snapshot', '-d', 'schema_test')->{code}, 0, 'the extension in another schema: snapshot');

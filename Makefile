@@ -3,14 +3,15 @@
 #   make, make install, make installcheck    as in every PGXS extension
 #   make check                               throwaway server, every suite
 #   make demo                                throwaway server, one screen
+#   make bench                               throwaway server, resets side by side
 #
-# PG_CONFIG chooses the server.  check and demo must work on a machine where no
+# PG_CONFIG chooses the server.  check, demo and bench must work on a machine where no
 # server is installed yet, so they are settled before PGXS is looked for; they
 # build in a copy and leave this folder as it is.
 
 .DEFAULT_GOAL := all
 
-ifneq (,$(filter check demo,$(MAKECMDGOALS)))
+ifneq (,$(filter check demo bench,$(MAKECMDGOALS)))
 
 .PHONY: $(MAKECMDGOALS)
 
@@ -20,8 +21,11 @@ check:
 demo:
 	@bash examples/demo.sh $(PG_CONFIG)
 
+bench:
+	@bash bench/run.sh $(PG_CONFIG)
+
 # what else was asked for in the same call
-$(filter-out check demo,$(MAKECMDGOALS)):
+$(filter-out check demo bench,$(MAKECMDGOALS)):
 	@$(MAKE) $@
 
 else

@@ -17,6 +17,7 @@
  */
 #include "postgres.h"
 
+#include "access/relation.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
@@ -29,6 +30,7 @@
 typedef struct Check
 {
 	TestenvRestore *restore;
+	bool		locked;			/* the table is */
 	StringInfoData list;
 	int			count;
 } Check;
@@ -88,6 +90,16 @@ check_map(Check *check, const TestenvTarget *target, const TestenvEntry *entry,
 }
 
 static void
+check_freespace(Check *check, const TestenvTarget *target, const TestenvEntry *entry)
+{
+	Relation	rel = relation_open(target->relid, AccessShareLock);
+
+	if (!testenv_same_freespace(check->restore, rel, entry, check->locked))
+		report(check, target->relid, "the free space map differs");
+	relation_close(rel, AccessShareLock);
+}
+
+static void
 check_relation(Check *check, int number)
 {
 	TestenvRestore *restore = check->restore;
@@ -117,7 +129,10 @@ check_relation(Check *check, int number)
 		UnlockReleaseBuffer(buffer);
 	}
 	if (entry->kind == TESTENV_HEAP || entry->kind == TESTENV_TOAST)
+	{
 		check_map(check, target, entry, reln);
+		check_freespace(check, target, entry);
+	}
 }
 
 /* Check one table with all that belongs to it, or one sequence. */
@@ -133,6 +148,7 @@ check_group(Check *check, int number)
 
 	if (!ConditionalLockRelationOid(relid, AccessShareLock))
 		return;
+	check->locked = restore->locked[number];
 	if (testenv_mapping_is_current(restore->mapping))
 	{
 		for (i = number; i <= last; i++)

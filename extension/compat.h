@@ -22,6 +22,8 @@ typedef RelFileNode RelFileLocator;
 typedef Oid RelFileNumber;
 #define rd_locator rd_node
 #define smgr_rlocator smgr_rnode
+#define rlocator rnode
+#define xlocators xnodes
 #define relNumber relNode
 #define spcOid spcNode
 #define dbOid dbNode
@@ -45,16 +47,14 @@ typedef bool TU_UpdateIndexes;
 #define testenv_oldest_clog_xid (TransamVariables->oldestClogXid)
 #endif
 
-/* 18: another word for noreturn, paths by value, and vacuums know when they began */
+/* 18: another word for noreturn, and vacuums know when they began */
 #if PG_VERSION_NUM < 180000
 #define pg_noreturn pg_attribute_noreturn()
-#define testenv_relation_path(locator, fork) relpathperm(locator, fork)
 #define testenv_report_vacuum(relid, live) \
 	pgstat_report_vacuum((relid), false, (live), 0)
 #define testenv_report_analyze(rel, live) \
 	pgstat_report_analyze((rel), (live), 0, true)
 #else
-#define testenv_relation_path(locator, fork) relpathperm(locator, fork).str
 #define testenv_report_vacuum(relid, live) \
 	pgstat_report_vacuum((relid), false, (live), 0, GetCurrentTimestamp())
 #define testenv_report_analyze(rel, live) \
@@ -74,6 +74,18 @@ typedef bool TU_UpdateIndexes;
 /* 16 learned to extend a file without writing zeroes through the kernel */
 #if PG_VERSION_NUM < 160000
 #define TESTENV_NO_ZEROEXTEND
+#endif
+
+/* Ways to descend a btree to a leaf page */
+#if PG_VERSION_NUM < 160000
+#define testenv_bt_search(index, heap, key, buffer) \
+	_bt_search((index), (key), (buffer), BT_READ, NULL)
+#elif PG_VERSION_NUM < 170000
+#define testenv_bt_search(index, heap, key, buffer) \
+	_bt_search((index), (heap), (key), (buffer), BT_READ, NULL)
+#else
+#define testenv_bt_search(index, heap, key, buffer) \
+	_bt_search((index), (heap), (key), (buffer), BT_READ)
 #endif
 
 /* 17 reads the blocks of an ANALYZE from a stream */

@@ -122,7 +122,10 @@ testenv_snapshot(PG_FUNCTION_ARGS)
 
 /*
  * testenv_restore(name text DEFAULT NULL, terminate boolean DEFAULT false)
- *	-> (name, tables, sequences, pages, elapsed_ms): what was put back
+ *	-> (name, tables, sequences, pages, elapsed_ms, detector, wal_bytes)
+ *
+ * What was put back; how the changes were found, "wal" or "look", and how many
+ * bytes of WAL were read for it.
  *
  * Puts the database back to a snapshot; NULL is the one last taken or
  * restored.  Takes effect at once; ROLLBACK does not undo it.
@@ -141,8 +144,8 @@ testenv_restore(PG_FUNCTION_ARGS)
 	bool		terminate = !PG_ARGISNULL(1) && PG_GETARG_BOOL(1);
 	instr_time	start;
 	TestenvRestore restore;
-	Datum		values[5];
-	bool		nulls[5] = {0};
+	Datum		values[7];
+	bool		nulls[7] = {0};
 	double		ms;
 
 	INSTR_TIME_SET_CURRENT(start);
@@ -155,6 +158,8 @@ testenv_restore(PG_FUNCTION_ARGS)
 	values[2] = Int32GetDatum(restore.nsequences);
 	values[3] = Int64GetDatum(restore.npages);
 	values[4] = Float8GetDatum(ms);
+	values[5] = CStringGetTextDatum(restore.detector == TESTENV_DETECT_WAL ? "wal" : "look");
+	values[6] = Int64GetDatum(restore.wal_bytes);
 	PG_RETURN_DATUM(row(fcinfo, values, nulls));
 }
 

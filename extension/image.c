@@ -141,3 +141,24 @@ testenv_read_image(TestenvRestore *restore, int entry, BlockNumber block,
 			move_page((Page) page, move);
 	}
 }
+
+/*
+ * The same without a copy, where the store has it as it is to be: pinned, to be
+ * released by the caller; images do not change.  Else in "room".
+ */
+const char *
+testenv_pin_image(TestenvRestore *restore, int entry, BlockNumber block,
+				  char *room, BufferAccessStrategy strategy, Buffer *buffer)
+{
+	const TestenvEntry *e = &restore->dir->entries[entry];
+
+	if (e->kind == TESTENV_HEAP && find_move(restore, entry) != NULL)
+	{
+		*buffer = InvalidBuffer;
+		testenv_read_image(restore, entry, block, room, strategy);
+		return room;
+	}
+	*buffer = ReadBufferExtended(restore->store, MAIN_FORKNUM, e->image + block,
+								 RBM_NORMAL, strategy);
+	return BufferGetPage(*buffer);
+}

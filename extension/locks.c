@@ -331,10 +331,12 @@ take_locks(const LOCKTAG *tags, const LOCKMODE *modes, int ntags,
 	{
 		for (i = 0; i < ntags; i++)
 		{
-			if (LockAcquire(&tags[i], modes[i], false, true) != LOCKACQUIRE_NOT_AVAIL)
-				continue;
-			clear_the_way(&tags[i], modes[i], wait);
-			wait_for_lock(&tags[i], modes[i], wait);
+			if (LockAcquire(&tags[i], modes[i], false, true) == LOCKACQUIRE_NOT_AVAIL)
+			{
+				clear_the_way(&tags[i], modes[i], wait);
+				wait_for_lock(&tags[i], modes[i], wait);
+			}
+			testenv_own_wal_note(wait->wal);
 		}
 	}
 	PG_CATCH();

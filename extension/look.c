@@ -60,6 +60,7 @@ typedef struct Look
 	int			number;			/* of the entry */
 	const TestenvEntry *entry;
 	const TestenvTarget *target;
+	bool		trusted;		/* its pages are those of the state page */
 	BlockNumber nblocks;		/* of today, once measured */
 	BufferAccessStrategy strategy;
 	bool		collect;		/* second pass */
@@ -76,10 +77,11 @@ look_begin(Look *look, TestenvRestore *restore, int number, bool collect)
 	look->number = number;
 	look->entry = &restore->dir->entries[number];
 	look->target = &restore->mapping->targets[number];
+	look->trusted = testenv_trusted(restore, number);
 	look->collect = collect;
 
 	/* a scan of all of a large relation must not empty shared buffers */
-	if (!look->target->trusted && look->entry->nblocks > (BlockNumber) NBuffers / 4)
+	if (!look->trusted && look->entry->nblocks > (BlockNumber) NBuffers / 4)
 		look->strategy = GetAccessStrategy(BAS_BULKREAD);
 }
 
@@ -140,7 +142,9 @@ static bool
 candidate(Look *look, BlockNumber block)
 {
 	TestenvRestore *restore = look->restore;
-	PGAlignedBlock image;
+	PGAlignedBlock room;
+	const char *image;
+	Buffer		image_buffer;
 	Buffer		buffer;
 
 	if (look->collect)
@@ -149,11 +153,14 @@ candidate(Look *look, BlockNumber block)
 		return true;
 	}
 	CHECK_FOR_INTERRUPTS();
-	testenv_read_image(restore, look->number, block, image.data, look->strategy);
+	image = testenv_pin_image(restore, look->number, block, room.data,
+							  look->strategy, &image_buffer);
 	buffer = look_read(look, MAIN_FORKNUM, block);
-	look->differs = !testenv_same_page(BufferGetPage(buffer), image.data,
+	look->differs = !testenv_same_page(BufferGetPage(buffer), image,
 									   testenv_standard_pages(look->entry));
 	UnlockReleaseBuffer(buffer);
+	if (BufferIsValid(image_buffer))
+		ReleaseBuffer(image_buffer);
 	if (look->differs)
 		ereport(DEBUG1,
 				(errmsg_internal("block %u of relation %s differs from the snapshot",
@@ -184,7 +191,7 @@ walk_heap_range(Look *look, BlockNumber first, BlockNumber end,
 			((map[offset / 4] >> (2 * (offset % 4))) & VISIBILITYMAP_VALID_BITS) ==
 			VISIBILITYMAP_VALID_BITS;
 
-		if (look->target->trusted && frozen)
+		if (look->trusted && frozen)
 		{
 			Buffer		buffer;
 			bool		skip;
@@ -244,7 +251,7 @@ walk_heap(Look *look)
 			look->map_differs = true;
 		if (newer || !same)
 			look->touched = true;
-		if (same && !newer && look->target->trusted)
+		if (same && !newer && look->trusted)
 			continue;
 		if (!walk_heap_range(look, first, end,
 							 vmblock < have ? (unsigned char *) PageGetContents((Page) page.data) : NULL,
@@ -290,7 +297,7 @@ walk_index(Look *look, bool touched)
 	BlockNumber end = look->entry->nblocks;
 	BlockNumber block;
 
-	if (look->collect || !look->target->trusted)
+	if (look->collect || !look->trusted)
 	{
 		measure(look, NULL);
 		if (!look->collect && look->nblocks != end)
@@ -303,7 +310,7 @@ walk_index(Look *look, bool touched)
 
 	for (block = 0; block < end; block++)
 	{
-		if (look->target->trusted)
+		if (look->trusted)
 		{
 			Buffer		buffer = look_read(look, MAIN_FORKNUM, block);
 			Page		page = BufferGetPage(buffer);
@@ -394,12 +401,13 @@ heap_differs(TestenvRestore *restore, int first, int last)
 	differs = heap.nblocks != heap.entry->nblocks ||
 		heap.target->ispopulated != ((heap.entry->flags & TESTENV_POPULATED) != 0) ||
 		!walk_heap(&heap) || heap.map_differs;
-	if (!differs &&
-		!testenv_fsm_is_empty(&heap.target->locator,
-							  heap.entry->relpersistence == RELPERSISTENCE_PERMANENT))
+	/* changed and changed back, or put back by a restore that was cut short */
+	if (!differs && heap.touched && heap.entry->nblocks > 0)
+	{
 		testenv_change(restore->changes, first)->freespace = true;
-
-	if (!differs)
+		restore->traces = true;
+	}
+	if (!differs && !restore->checking)
 		differs = new_index_is_doubtful(&heap);
 
 	for (i = first + 1; i <= last && !differs; i++)
@@ -463,6 +471,107 @@ testenv_look_table(TestenvRestore *restore, int entry)
 	return result;
 }
 
+/*
+ * Is one block of a relation equal to its image?  The same locks.
+ */
+TestenvLook
+testenv_look_block(TestenvRestore *restore, int entry, BlockNumber block)
+{
+	int			root = restore->mapping->root_of[entry];
+	Oid			relid = restore->mapping->targets[root].relid;
+	TestenvLook result = TESTENV_CHANGED;
+	Look		look;
+
+	if (!ConditionalLockRelationOid(relid, AccessShareLock))
+		return TESTENV_CHANGED;
+	if (!testenv_mapping_is_current(restore->mapping))
+		result = TESTENV_STALE;
+	else
+	{
+		look_begin(&look, restore, entry, false);
+		measure(&look, NULL);
+		if (block < look.nblocks && candidate(&look, block))
+			result = TESTENV_CLEAN;
+	}
+	UnlockRelationOid(relid, AccessShareLock);
+	return result;
+}
+
+/*
+ * Does any block that the WAL names of one relation differ?  What was not cut
+ * is as long as its image at least, so that it need not be measured.
+ */
+static bool
+named_block_differs(TestenvRestore *restore, int entry)
+{
+	TestenvChange *change = testenv_change_of(restore->changes, entry);
+	Look		look;
+	int			i;
+
+	if (change == NULL)
+		return false;
+	if (change->all)
+		return true;
+	look_begin(&look, restore, entry, false);
+	if (change->cut)
+	{
+		measure(&look, NULL);
+		if (look.nblocks != look.entry->nblocks)
+			return true;
+	}
+	for (i = 0; i < change->nblocks; i++)
+		if (change->blocks[i] >= look.entry->nblocks ||
+			!candidate(&look, change->blocks[i]))
+			return true;
+	return false;
+}
+
+/*
+ * The WAL names blocks of a table, or of what belongs to it: does any of them
+ * differ?  In a test that has written, the first one does.  Where none does,
+ * the table was put back by somebody, and what is not in the WAL decides: the
+ * whole table is looked at.
+ */
+TestenvLook
+testenv_look_changes(TestenvRestore *restore, int root)
+{
+	TestenvDirectory *dir = restore->dir;
+	Oid			relid = restore->mapping->targets[root].relid;
+	int			last = root + dir->entries[root].nchildren;
+	Oid			toastid = InvalidOid;
+	TestenvLook result = TESTENV_CLEAN;
+	int			i;
+
+	if (dir->entries[root].kind == TESTENV_SEQUENCE)
+		return testenv_look_sequence(restore, root);
+	if (!ConditionalLockRelationOid(relid, AccessShareLock))
+		return TESTENV_CHANGED;
+	if (!testenv_mapping_is_current(restore->mapping))
+		result = TESTENV_STALE;
+	for (i = root; i <= last && result == TESTENV_CLEAN; i++)
+	{
+		if (!OidIsValid(restore->mapping->targets[i].relid))
+			continue;
+		if (dir->entries[i].kind == TESTENV_TOAST)
+		{
+			if (!ConditionalLockRelationOid(restore->mapping->targets[i].relid, AccessShareLock))
+			{
+				result = TESTENV_CHANGED;
+				break;
+			}
+			toastid = restore->mapping->targets[i].relid;
+			if (!testenv_mapping_is_current(restore->mapping))
+				result = TESTENV_STALE;
+		}
+		if (result == TESTENV_CLEAN && named_block_differs(restore, i))
+			result = TESTENV_CHANGED;
+	}
+	if (OidIsValid(toastid))
+		UnlockRelationOid(toastid, AccessShareLock);
+	UnlockRelationOid(relid, AccessShareLock);
+	return result == TESTENV_CLEAN ? testenv_look_table(restore, root) : result;
+}
+
 /* The same for a sequence: it is one page. */
 TestenvLook
 testenv_look_sequence(TestenvRestore *restore, int entry)
@@ -496,9 +605,9 @@ collect_relation(TestenvRestore *restore, int entry)
 	TestenvChange *change = testenv_change(restore->changes, entry);
 	Look		look;
 
+	testenv_change_reset(change);
 	look_begin(&look, restore, entry, true);
-	change->freespace = true;
-	if (!look.target->trusted)
+	if (!look.trusted)
 	{
 		change->all = true;
 		change->map = true;
@@ -529,5 +638,38 @@ testenv_look_blocks(TestenvRestore *restore, int entry)
 		CHECK_FOR_INTERRUPTS();
 		if (OidIsValid(restore->mapping->targets[i].relid))
 			collect_relation(restore, i);
+	}
+}
+
+/*
+ * Add the blocks of an index that say that they hold dead items.  Those marks
+ * are in no WAL; the index belongs to a heap that changed.
+ */
+void
+testenv_look_marks(TestenvRestore *restore, int entry)
+{
+	TestenvChange *change = testenv_change(restore->changes, entry);
+	BlockNumber block;
+	BlockNumber end;
+	Look		look;
+
+	look_begin(&look, restore, entry, true);
+	if (look.entry->relam == GIN_AM_OID || look.entry->relam == BRIN_AM_OID ||
+		look.entry->relam == SPGIST_AM_OID)
+		return;
+	end = look.entry->nblocks;
+	if (change->cut)
+	{
+		measure(&look, NULL);
+		end = Min(look.nblocks, end);
+	}
+	for (block = 0; block < end; block++)
+	{
+		Buffer		buffer = look_read(&look, MAIN_FORKNUM, block);
+		bool		marked = may_hold_dead_items(look.entry->relam, BufferGetPage(buffer));
+
+		UnlockReleaseBuffer(buffer);
+		if (marked)
+			testenv_change_block_any(restore->changes, change, block);
 	}
 }

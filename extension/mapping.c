@@ -20,7 +20,9 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_am.h"
 #include "catalog/pg_class.h"
+#include "common/hashfn.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -29,6 +31,39 @@
 #include "testenv.h"
 
 static TestenvMapping *cached_mapping = NULL;
+
+/* What testenv_mapping_see() was told last, with what makes it valid. */
+static struct
+{
+	uint64		owner_id;
+	uint64		restore_number;
+	XLogRecPtr	lsn;
+}			seen;
+
+/* From storage to entry; file numbers are unique in a tablespace only. */
+typedef struct NumberSlot
+{
+	uint64		key;
+	int			entry;
+	char		status;
+} NumberSlot;
+
+static inline uint64
+number_key(const RelFileLocator *locator)
+{
+	return (uint64) locator->spcOid << 32 | locator->relNumber;
+}
+
+#define SH_PREFIX numberhash
+#define SH_ELEMENT_TYPE NumberSlot
+#define SH_KEY_TYPE uint64
+#define SH_KEY key
+#define SH_HASH_KEY(tb, key) murmurhash32((uint32) (key))
+#define SH_EQUAL(tb, a, b) ((a) == (b))
+#define SH_SCOPE static inline
+#define SH_DECLARE
+#define SH_DEFINE
+#include "lib/simplehash.h"
 
 static void
 set_target(TestenvTarget *target, const TestenvCatalogRel *rel)
@@ -243,31 +278,107 @@ find_new_tables(TestenvMapping *mapping, TestenvCatalog *catalog,
 }
 
 /*
+ * What a detector needs to know of all entries, so that it need not go through
+ * them each time.
+ */
+static void
+index_targets(TestenvMapping *mapping, const TestenvDirectory *dir)
+{
+	int			n = (int) dir->header.nentries;
+	int			root = 0;
+	int			i;
+
+	mapping->root_of = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(int) * (Size) (n + 1));
+	mapping->moved = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(int) * (Size) (n + 1));
+	mapping->looked = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(int) * (Size) (n + 1));
+	mapping->metapages = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(int) * (Size) (n + 1));
+	mapping->numbers = numberhash_create(CurrentMemoryContext, Max(n, 16), NULL);
+	for (i = 0; i < n; i++)
+	{
+		const TestenvEntry *entry = &dir->entries[i];
+		const TestenvTarget *target = &mapping->targets[i];
+		bool		found;
+
+		if (i > root + (int) dir->entries[root].nchildren)
+			root = i;
+		mapping->root_of[i] = root;
+		mapping->weight += entry->kind == TESTENV_INDEX ? entry->nblocks : 0;
+		mapping->nroots += i == root;
+		if (i == root &&
+			(entry->relpersistence != RELPERSISTENCE_PERMANENT ||
+			 target->ispopulated != ((entry->flags & TESTENV_POPULATED) != 0)))
+			mapping->looked[mapping->nlooked++] = i;
+		if (!OidIsValid(target->relid))
+			continue;
+		numberhash_insert(mapping->numbers, number_key(&target->locator), &found)->entry = i;
+		if (target->locator.relNumber != entry->relfilenumber)
+			mapping->moved[mapping->nmoved++] = i;
+		if (entry->relam == SPGIST_AM_OID &&
+			entry->relpersistence == RELPERSISTENCE_PERMANENT && entry->nblocks > 0)
+			mapping->metapages[mapping->nmetapages++] = i;
+	}
+}
+
+/* The entry whose storage this is today, or -1. */
+int
+testenv_mapping_entry(const TestenvMapping *mapping, const RelFileLocator *locator)
+{
+	NumberSlot *slot = numberhash_lookup(mapping->numbers, number_key(locator));
+
+	return slot != NULL ? slot->entry : -1;
+}
+
+/*
  * Are the pages of this relation those that the state page speaks of?  Unlogged
  * relations' never are: nothing in them tells when they changed.
  */
-static void
-mark_trusted(TestenvMapping *mapping, const TestenvDirectory *dir,
-			 const TestenvState *state)
+bool
+testenv_trusted(const TestenvRestore *restore, int entry)
 {
-	bool		speaks = testenv_state_speaks_of(state, dir);
-	uint32		i;
+	const TestenvState *state = &restore->state;
+	RelFileNumber number = restore->mapping->targets[entry].locator.relNumber;
+	uint32		low = 0;
+	uint32		high = state->head.noverrides;
 
-	for (i = 0; i < dir->header.nentries; i++)
-		mapping->targets[i].trusted = speaks &&
-			dir->entries[i].relpersistence == RELPERSISTENCE_PERMANENT &&
-			mapping->targets[i].locator.relNumber == dir->entries[i].relfilenumber;
-	if (!speaks)
-		return;
-	for (i = 0; i < state->head.noverrides; i++)
+	if (!restore->speaks ||
+		restore->dir->entries[entry].relpersistence != RELPERSISTENCE_PERMANENT)
+		return false;
+	while (low < high)
 	{
-		const TestenvOverride *override = &state->overrides[i];
+		uint32		mid = low + (high - low) / 2;
 
-		if (override->entry < dir->header.nentries &&
-			dir->entries[override->entry].relpersistence == RELPERSISTENCE_PERMANENT)
-			mapping->targets[override->entry].trusted =
-				mapping->targets[override->entry].locator.relNumber == override->relfilenumber;
+		if (state->overrides[mid].entry < (uint32) entry)
+			low = mid + 1;
+		else
+			high = mid;
 	}
+	if (low < state->head.noverrides && state->overrides[low].entry == (uint32) entry)
+		return number == state->overrides[low].relfilenumber;
+	return number == restore->dir->entries[entry].relfilenumber;
+}
+
+/*
+ * From where on the WAL has to be read: the clean LSN, or where this session has
+ * found the database equal to the snapshot since.  That lasts until the state
+ * page is written again.
+ */
+XLogRecPtr
+testenv_mapping_seen(const TestenvState *state)
+{
+	if (seen.owner_id == state->head.owner_id &&
+		seen.restore_number == state->head.restore_number &&
+		seen.lsn > state->head.clean_lsn)
+		return seen.lsn;
+	return state->head.clean_lsn;
+}
+
+/* The database is equal to the snapshot at a position. */
+void
+testenv_mapping_see(const TestenvState *state, XLogRecPtr lsn)
+{
+	seen.owner_id = state->head.owner_id;
+	seen.restore_number = state->head.restore_number;
+	seen.lsn = lsn;
 }
 
 /*
@@ -285,7 +396,7 @@ testenv_mapping_is_current(const TestenvMapping *mapping)
  * valid until the next call.
  */
 TestenvMapping *
-testenv_mapping(TestenvDirectory *dir, const TestenvState *state)
+testenv_mapping(TestenvDirectory *dir)
 {
 	TestenvCatalog *catalog = testenv_catalog();
 	TestenvMapping *mapping = cached_mapping;
@@ -320,10 +431,10 @@ testenv_mapping(TestenvDirectory *dir, const TestenvState *state)
 				map_table(mapping, catalog, dir, i);
 		}
 		find_new_tables(mapping, catalog, dir);
+		index_targets(mapping, dir);
 		MemoryContextSwitchTo(old);
 		MemoryContextSetParent(context, CacheMemoryContext);
 		cached_mapping = mapping;
 	}
-	mark_trusted(mapping, dir, state);
 	return mapping;
 }

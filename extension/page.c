@@ -4,7 +4,8 @@
  *		The page writer: pages compared, overwritten, appended, and the maps.
  *
  * Everything that testenv writes into a relation of the user goes through
- * here, except for cuts (putback.c) and sequences' new files (sequence.c).
+ * here, except for cuts (putback.c), free space maps (freespace.c) and sequences'
+ * new files (sequence.c).
  * Every page is decided about first; then one short critical section changes
  * up to TESTENV_BATCH buffers, marks them dirty, logs them as full-page images
  * in one record and sets their LSNs.  Full-page images are the only kind of
@@ -22,18 +23,15 @@
  * no page is read from disk under them.
  *
  * The visibility map is never copied: of an all-frozen heap it is a function
- * of the number of blocks.  Pages of it are logged whole, since their
- * pd_lower calls everything a hole.  The free space map is put back to empty:
- * that is also what a snapshot leaves behind (snapshot.c), so the next rows go
- * to the same places.  Like the server, we do not log it.
+ * of the number of blocks.  The server leaves pd_lower of its pages where
+ * everything counts as a hole, and looks at it nowhere; we set it behind the last
+ * bit that is used, so that the image of a small table's map is small.
  *
  * Not protected against: somebody who writes to a relation without a lock.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
-
-#include <sys/stat.h>
 
 #include "access/htup_details.h"
 #include "access/nbtree.h"
@@ -43,11 +41,8 @@
 #include "access/xloginsert.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_control.h"
-#include "common/relpath.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
-#include "storage/freespace.h"
-#include "storage/fsm_internals.h"
 #include "storage/proc.h"
 #include "storage/smgr.h"
 #include "utils/memutils.h"
@@ -166,6 +161,7 @@ testenv_vm_image(char *page, BlockNumber nblocks, BlockNumber vmblock)
 	memset(map, 0xff, n / 4);
 	if (n % 4 != 0)
 		map[n / 4] = (1 << (2 * (n % 4))) - 1;
+	((PageHeader) page)->pd_lower = MAXALIGN(SizeOfPageHeaderData) + (n + 3) / 4;
 }
 
 /*
@@ -200,11 +196,19 @@ testenv_lsn_start(XLogRecPtr lsn)
  * may move past all of it.
  */
 void
-testenv_own_wal_start(TestenvOwnWal *wal)
+testenv_own_wal_start(TestenvOwnWal *wal, XLogRecPtr end)
 {
 	wal->last = ProcLastRecPtr;
-	wal->end = GetXLogInsertRecPtr();
+	wal->end = end;
 	wal->contiguous = true;
+}
+
+/* Give the record that is being made the mark of this restore. */
+void
+testenv_own_wal_register(const TestenvOwnWal *wal)
+{
+	if (wal != NULL && wal->mark.magic == TESTENV_MARK_MAGIC)
+		XLogRegisterData((char *) &wal->mark, sizeof(wal->mark));
 }
 
 void
@@ -256,48 +260,37 @@ testenv_batch_full(const TestenvPageBatch *batch)
 char *
 testenv_batch_add(TestenvPageBatch *batch, BlockNumber block)
 {
-	Assert(!testenv_batch_full(batch));
-	batch->blocks[batch->npages] = block;
-	return batch->images + (Size) batch->npages++ * BLCKSZ;
+	char	   *room = batch->images + (Size) batch->npages * BLCKSZ;
+
+	testenv_batch_add_image(batch, block, room, InvalidBuffer);
+	return room;
 }
 
-/*
- * Overwrite the blocks of the batch, as far as they differ, through shared
- * buffers.
- */
+/* Add a block with its image, which lies in a buffer that the batch releases. */
 void
-testenv_batch_flush(TestenvPageBatch *batch)
+testenv_batch_add_image(TestenvPageBatch *batch, BlockNumber block,
+						const char *image, Buffer pin)
+{
+	Assert(!testenv_batch_full(batch));
+	batch->blocks[batch->npages] = block;
+	batch->sources[batch->npages] = image;
+	batch->pins[batch->npages++] = pin;
+}
+
+/* Room for an image that testenv_batch_add_image() is about to be told of. */
+char *
+testenv_batch_next_room(TestenvPageBatch *batch)
+{
+	return batch->images + (Size) batch->npages * BLCKSZ;
+}
+
+/* Overwrite buffers with their images, and log them in one record. */
+static void
+overwrite(TestenvPageBatch *batch, const Buffer *buffers,
+		  const char *const *images, int nbuffers)
 {
 	Relation	rel = batch->rel;
-	Buffer		buffers[TESTENV_BATCH];
-	char	   *images[TESTENV_BATCH];
-	int			nbuffers = 0;
 	int			i;
-
-	for (i = 0; i < batch->npages; i++)
-	{
-		char	   *image = batch->images + (Size) i * BLCKSZ;
-		Buffer		buffer;
-		bool		same;
-
-		buffer = ReadBufferExtended(rel, MAIN_FORKNUM, batch->blocks[i],
-									RBM_NORMAL, NULL);
-		LockBuffer(buffer, BUFFER_LOCK_SHARE);
-		same = testenv_same_page(BufferGetPage(buffer), image, batch->standard);
-		LockBuffer(buffer, BUFFER_LOCK_UNLOCK);
-		if (same)
-		{
-			ReleaseBuffer(buffer);
-			continue;
-		}
-		if (batch->blocks[i] == 0)
-			batch->first_block = true;
-		buffers[nbuffers] = buffer;
-		images[nbuffers++] = image;
-	}
-	batch->npages = 0;
-	if (nbuffers == 0)
-		return;
 
 	if (nbuffers > XLR_NORMAL_MAX_BLOCK_ID + 1)
 		XLogEnsureRecordSpace(nbuffers - 1, 0);
@@ -321,6 +314,7 @@ testenv_batch_flush(TestenvPageBatch *batch)
 			XLogRegisterBuffer(i, buffers[i],
 							   REGBUF_FORCE_IMAGE |
 							   (batch->standard ? REGBUF_STANDARD : 0));
+		testenv_own_wal_register(batch->wal);
 		recptr = XLogInsert(RM_XLOG_ID, XLOG_FPI);
 		for (i = 0; i < nbuffers; i++)
 		{
@@ -338,7 +332,105 @@ testenv_batch_flush(TestenvPageBatch *batch)
 		testenv_own_wal_note(batch->wal);
 	for (i = 0; i < nbuffers; i++)
 		UnlockReleaseBuffer(buffers[i]);
-	batch->nwritten += nbuffers;
+}
+
+/*
+ * Overwrite the blocks of the batch, as far as they differ, through shared
+ * buffers.
+ */
+void
+testenv_batch_flush(TestenvPageBatch *batch)
+{
+	Relation	rel = batch->rel;
+	Buffer		buffers[TESTENV_BATCH];
+	const char *images[TESTENV_BATCH];
+	int			nbuffers = 0;
+	int			i;
+
+	for (i = 0; i < batch->npages; i++)
+	{
+		const char *image = batch->sources[i];
+		Buffer		buffer;
+		bool		same;
+
+		buffer = ReadBufferExtended(rel, MAIN_FORKNUM, batch->blocks[i],
+									RBM_NORMAL, NULL);
+		LockBuffer(buffer, BUFFER_LOCK_SHARE);
+		same = testenv_same_page(BufferGetPage(buffer), image, batch->standard);
+		LockBuffer(buffer, BUFFER_LOCK_UNLOCK);
+		if (same)
+		{
+			ReleaseBuffer(buffer);
+			continue;
+		}
+		if (batch->blocks[i] == 0)
+			batch->first_block = true;
+		buffers[nbuffers] = buffer;
+		images[nbuffers++] = image;
+	}
+	if (nbuffers > 0)
+	{
+		overwrite(batch, buffers, images, nbuffers);
+		batch->nwritten += nbuffers;
+	}
+	for (i = 0; i < batch->npages; i++)
+		if (BufferIsValid(batch->pins[i]))
+			ReleaseBuffer(batch->pins[i]);
+	batch->npages = 0;
+}
+
+/*
+ * Overwrite one page of the visibility map with what the caller has made.  It
+ * holds the buffer locked exclusively.
+ */
+void
+testenv_overwrite_page(Relation rel, Buffer buffer, const char *image,
+					   TestenvOwnWal *wal)
+{
+	Page		page = BufferGetPage(buffer);
+
+	START_CRIT_SECTION();
+	memcpy(page, image, BLCKSZ);
+	MarkBufferDirty(buffer);
+	if (RelationNeedsWAL(rel))
+	{
+		XLogRecPtr	recptr;
+
+		XLogBeginInsert();
+		XLogRegisterBuffer(0, buffer, REGBUF_FORCE_IMAGE | REGBUF_STANDARD);
+		testenv_own_wal_register(wal);
+		recptr = XLogInsert(RM_XLOG_ID, XLOG_FPI);
+		/* a macro in 15, which takes it twice */
+		PageSetLSN(page, recptr);
+	}
+	END_CRIT_SECTION();
+	testenv_own_wal_note(wal);
+}
+
+/* Log pages that are in no buffer, as they are to be, in one record. */
+static void
+log_pages(Relation rel, char *images, BlockNumber first, int npages,
+		  bool standard, const TestenvOwnWal *wal)
+{
+	uint8		flags = REGBUF_FORCE_IMAGE | (standard ? REGBUF_STANDARD : 0);
+	XLogRecPtr	recptr;
+	int			i;
+
+	if (npages > XLR_NORMAL_MAX_BLOCK_ID + 1)
+		XLogEnsureRecordSpace(npages - 1, 0);
+	XLogBeginInsert();
+	for (i = 0; i < npages; i++)
+		XLogRegisterBlock(i, &rel->rd_locator, MAIN_FORKNUM, first + i,
+						  images + (Size) i * BLCKSZ, flags);
+	testenv_own_wal_register(wal);
+	recptr = XLogInsert(RM_XLOG_ID, XLOG_FPI);
+	for (i = 0; i < npages; i++)
+	{
+		Page		page = (Page) (images + (Size) i * BLCKSZ);
+
+		if (!PageIsNew(page))
+			PageSetLSN(page, recptr);
+	}
 }
 
 /*
@@ -367,17 +459,8 @@ log_and_write(Relation rel, char *images, BlockNumber first, int npages,
 	MyProc->delayChkptFlags |= DELAY_CHKPT_START;
 	for (i = 0; needs_wal && i < npages; i += TESTENV_BATCH)
 	{
-		int			n = Min(TESTENV_BATCH, npages - i);
-		BlockNumber blocks[TESTENV_BATCH];
-		Page		pages[TESTENV_BATCH];
-		int			k;
-
-		for (k = 0; k < n; k++)
-		{
-			blocks[k] = first + i + k;
-			pages[k] = (Page) (images + (Size) (i + k) * BLCKSZ);
-		}
-		log_newpages(&rel->rd_locator, MAIN_FORKNUM, n, blocks, pages, standard);
+		log_pages(rel, images + (Size) i * BLCKSZ, first + i,
+				  Min(TESTENV_BATCH, npages - i), standard, wal);
 		testenv_own_wal_note(wal);
 	}
 	if (needs_wal && !extend)
@@ -428,76 +511,4 @@ testenv_write_new_blocks(Relation rel, char *images, BlockNumber first,
 						 int npages, bool standard, TestenvOwnWal *wal)
 {
 	log_and_write(rel, images, first, npages, standard, false, wal);
-}
-
-/*
- * Is a free space map empty?  True as well where there is none.
- *
- * This is asked of every table that did not change, because VACUUM writes the
- * map of a table without writing to the table.  The storage manager closes and
- * opens a fork to find out whether it exists; the file system just knows.
- */
-bool
-testenv_fsm_is_empty(const RelFileLocator *locator, bool permanent)
-{
-	char		path[MAXPGPATH];
-	struct stat info;
-	BlockNumber nblocks;
-	BlockNumber block;
-
-	strlcpy(path, testenv_relation_path(*locator, FSM_FORKNUM), MAXPGPATH);
-	if (stat(path, &info) != 0)
-		return true;
-	nblocks = info.st_size / BLCKSZ;
-	for (block = 0; block < nblocks; block++)
-	{
-		Buffer		buffer;
-		Page		page;
-		bool		empty;
-
-		buffer = ReadBufferWithoutRelcache(*locator, FSM_FORKNUM, block,
-										   RBM_ZERO_ON_ERROR, NULL, permanent);
-		LockBuffer(buffer, BUFFER_LOCK_SHARE);
-		page = BufferGetPage(buffer);
-		empty = PageIsNew(page) ||
-			(((FSMPage) PageGetContents(page))->fp_nodes[0] == 0 &&
-			 ((FSMPage) PageGetContents(page))->fp_next_slot == 0);
-		UnlockReleaseBuffer(buffer);
-		if (!empty)
-			return false;
-	}
-	return true;
-}
-
-/*
- * Empty the free space map of a relation, in place and without WAL, as the
- * server maintains it.
- */
-void
-testenv_empty_fsm(Relation rel)
-{
-	SMgrRelation reln = RelationGetSmgr(rel);
-	BlockNumber nblocks;
-	BlockNumber block;
-
-	if (!smgrexists(reln, FSM_FORKNUM))
-		return;
-	nblocks = smgrnblocks(reln, FSM_FORKNUM);
-	for (block = 0; block < nblocks; block++)
-	{
-		Buffer		buffer;
-		Page		page;
-
-		buffer = ReadBufferExtended(rel, FSM_FORKNUM, block,
-									RBM_ZERO_ON_ERROR, NULL);
-		LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
-		page = BufferGetPage(buffer);
-		if (!PageIsNew(page))
-		{
-			memset(PageGetContents(page), 0,
-				   BLCKSZ - MAXALIGN(SizeOfPageHeaderData));
-			MarkBufferDirtyHint(buffer, false);
-		}
-		UnlockReleaseBuffer(buffer);
-	}
 }

@@ -33,8 +33,7 @@
 #include "access/visibilitymap.h"
 #include "access/xact.h"
 #include "access/xlog.h"
-#include "access/xloginsert.h"
-#include "catalog/pg_control.h"
+#include "catalog/pg_am.h"
 #include "catalog/storage.h"
 #include "commands/matview.h"
 #include "miscadmin.h"
@@ -53,21 +52,25 @@
 typedef void (*PutbackStep) (TestenvRestore *restore, Relation rel,
 							 const TestenvEntry *entry, TestenvChange *change);
 
-/* Run a step for a table and everything that belongs to it. */
+/*
+ * Run a step for a table and everything that belongs to it, or for what of it
+ * has to be cut.
+ */
 static void
-for_each_relation(TestenvRestore *restore, int entry, PutbackStep step)
+for_each_relation(TestenvRestore *restore, int entry, PutbackStep step, bool cut)
 {
 	int			last = entry + restore->dir->entries[entry].nchildren;
 	int			i;
 
 	for (i = entry; i <= last; i++)
 	{
-		TestenvChange *change = restore->changes->by_entry[i];
+		TestenvChange *change = testenv_change_of(restore->changes, i);
 		Oid			relid = restore->mapping->targets[i].relid;
 		MemoryContext old;
 		Relation	rel;
 
-		if (change == NULL || !OidIsValid(relid))
+		if (change == NULL || !OidIsValid(relid) ||
+			(cut && change->length <= restore->dir->entries[i].nblocks))
 			continue;
 		old = MemoryContextSwitchTo(restore->scratch);
 		rel = relation_open(relid, AccessShareLock);
@@ -118,21 +121,28 @@ grow_relation(TestenvRestore *restore, Relation rel, const TestenvEntry *entry,
 
 		visibilitymap_pin(rel, entry->nblocks - 1, &vmbuffer);
 		ReleaseBuffer(vmbuffer);
+		if (testenv_grow_freespace(rel, entry->nblocks))
+			change->freespace = true;
+		testenv_own_wal_note(&restore->wal);
 	}
 }
 
 void
 testenv_putback_grow(TestenvRestore *restore, int entry)
 {
-	for_each_relation(restore, entry, grow_relation);
+	for_each_relation(restore, entry, grow_relation, false);
 }
 
 static void
 add_image(TestenvRestore *restore, TestenvPageBatch *batch,
 		  int entry, BlockNumber block, BufferAccessStrategy strategy)
 {
-	testenv_read_image(restore, entry, block, testenv_batch_add(batch, block),
-					   strategy);
+	Buffer		pin;
+	const char *image = testenv_pin_image(restore, entry, block,
+										  testenv_batch_next_room(batch),
+										  strategy, &pin);
+
+	testenv_batch_add_image(batch, block, image, pin);
 }
 
 /*
@@ -193,36 +203,17 @@ put_pages(TestenvRestore *restore, Relation rel, const TestenvEntry *entry,
 		put_new_blocks(restore, rel, entry, change, strategy);
 
 	change->metapage = batch.first_block || change->length == 0;
+	if (batch.nwritten > 0 || entry->nblocks > common)
+		change->wrote = true;
 	restore->npages += batch.nwritten;
 	if (!RelationNeedsWAL(rel) && entry->relpersistence == RELPERSISTENCE_PERMANENT)
 		restore->owner_lost = true;
 }
 
-void
-testenv_putback_pages(TestenvRestore *restore, int entry)
-{
-	for_each_relation(restore, entry, put_pages);
-}
-
-static void
-cut_relation(TestenvRestore *restore, Relation rel, const TestenvEntry *entry,
-			 TestenvChange *change)
-{
-	if (change->length <= entry->nblocks)
-		return;
-	RelationTruncate(rel, entry->nblocks);
-	testenv_own_wal_note(&restore->wal);
-}
-
-void
-testenv_putback_cut(TestenvRestore *restore, int entry)
-{
-	for_each_relation(restore, entry, cut_relation);
-}
-
 /* Make the visibility map say all-frozen, as it must for these pages. */
 static void
-put_map(TestenvRestore *restore, Relation rel, const TestenvEntry *entry)
+put_map(TestenvRestore *restore, Relation rel, const TestenvEntry *entry,
+		TestenvChange *change)
 {
 	BlockNumber vmblock;
 
@@ -243,13 +234,8 @@ put_map(TestenvRestore *restore, Relation rel, const TestenvEntry *entry)
 			memcmp(PageGetContents(page), PageGetContents((Page) image.data),
 				   BLCKSZ - MAXALIGN(SizeOfPageHeaderData)) != 0)
 		{
-			START_CRIT_SECTION();
-			memcpy(page, image.data, BLCKSZ);
-			MarkBufferDirty(buffer);
-			if (RelationNeedsWAL(rel))
-				log_newpage_buffer(buffer, false);
-			END_CRIT_SECTION();
-			testenv_own_wal_note(&restore->wal);
+			testenv_overwrite_page(rel, buffer, image.data, &restore->wal);
+			change->wrote = true;
 		}
 		UnlockReleaseBuffer(buffer);
 	}
@@ -275,15 +261,39 @@ testenv_forget_metapage(Relation index)
 		LogStandbyInvalidations(1, &message, false);
 }
 
+/*
+ * May the free space map of an index say what the access method would act on?
+ * Hash has none, and btree looks at each page that its map names: after the
+ * restore it is in use again, so the map is told so.  A cut empties the map of
+ * what is no longer there.
+ */
+static bool
+index_map_matters(Oid relam)
+{
+	return relam != BTREE_AM_OID && relam != HASH_AM_OID;
+}
+
+/*
+ * Sessions keep the block that they inserted into last, and would go on there.
+ * The message to others makes everybody close and open the files of the table.
+ */
+static void
+forget_target_block(const TestenvRestore *restore, Relation rel)
+{
+	if (restore->alone)
+		RelationSetTargetBlock(rel, InvalidBlockNumber);
+	else
+		CacheInvalidateSmgr(RelationGetSmgr(rel)->smgr_rlocator);
+}
+
 static void
 finish_relation(TestenvRestore *restore, Relation rel, const TestenvEntry *entry,
 				TestenvChange *change)
 {
-	testenv_empty_fsm(rel);
-	testenv_own_wal_note(&restore->wal);
-
 	if (entry->kind == TESTENV_INDEX)
 	{
+		if (index_map_matters(entry->relam))
+			testenv_empty_fsm(rel, &restore->wal);
 		if (change->metapage || change->length != entry->nblocks)
 		{
 			testenv_forget_metapage(rel);
@@ -292,8 +302,12 @@ finish_relation(TestenvRestore *restore, Relation rel, const TestenvEntry *entry
 		return;
 	}
 
-	put_map(restore, rel, entry);
-	CacheInvalidateSmgr(RelationGetSmgr(rel)->smgr_rlocator);
+	testenv_put_freespace(restore, rel, entry, change->blocks, change->nblocks,
+						  change->all || change->freespace ||
+						  change->length < entry->nblocks || restore->verify_freespace);
+	if (change->map || change->all || change->length != entry->nblocks)
+		put_map(restore, rel, entry, change);
+	forget_target_block(restore, rel);
 	testenv_report_vacuum(RelationGetRelid(rel), (int64) entry->ntuples);
 	if (entry->kind == TESTENV_HEAP)
 	{
@@ -308,8 +322,34 @@ finish_relation(TestenvRestore *restore, Relation rel, const TestenvEntry *entry
 	}
 }
 
-void
-testenv_putback_finish(TestenvRestore *restore, int entry)
+/* Pages, and what goes with them where nothing has to be cut first. */
+static void
+put_relation(TestenvRestore *restore, Relation rel, const TestenvEntry *entry,
+			 TestenvChange *change)
 {
-	for_each_relation(restore, entry, finish_relation);
+	put_pages(restore, rel, entry, change);
+	if (change->length <= entry->nblocks)
+		finish_relation(restore, rel, entry, change);
+}
+
+void
+testenv_putback_pages(TestenvRestore *restore, int entry)
+{
+	for_each_relation(restore, entry, put_relation, false);
+}
+
+static void
+cut_relation(TestenvRestore *restore, Relation rel, const TestenvEntry *entry,
+			 TestenvChange *change)
+{
+	RelationTruncate(rel, entry->nblocks);
+	change->wrote = true;
+	testenv_own_wal_note(&restore->wal);
+	finish_relation(restore, rel, entry, change);
+}
+
+void
+testenv_putback_cut(TestenvRestore *restore, int entry)
+{
+	for_each_relation(restore, entry, cut_relation, true);
 }

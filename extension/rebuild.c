@@ -54,7 +54,7 @@ build_in_place(Oid tableid, Oid indexid)
 
 	RelationTruncate(rel, 0);
 	index_build(heap, rel, BuildIndexInfo(rel), true, false);
-	testenv_empty_fsm(rel);
+	testenv_empty_fsm(rel, NULL);
 	testenv_forget_metapage(rel);
 	index_close(rel, NoLock);
 	table_close(heap, NoLock);

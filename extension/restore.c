@@ -10,8 +10,8 @@
  *	   sequences whose values sessions cache;
  *	3. if the database belonged to another snapshot, say in the state page that
  *	   it belongs to none; if catalogs go with the pages, name the transaction;
- *	4. pages, then cuts, then maps, caches and statistics, then sequences, then
- *	   indexes that the snapshot has no image of;
+ *	4. pages, then cuts, each with maps, caches and statistics, then sequences,
+ *	   then indexes that the snapshot has no image of;
  *	5. what else it has no image of: new tables, catalogs;
  *	6. the state page: the new clean LSN.
  *
@@ -41,6 +41,7 @@
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "storage/predicate.h"
+#include "storage/procarray.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -48,7 +49,7 @@
 #include "testenv.h"
 
 /* Move the clean LSN of a database in which nothing changes when it lags so much. */
-#define CLEAN_LSN_LAG (1024 * 1024)
+#define CLEAN_LSN_LAG (256 * 1024)
 
 typedef void (*RestoreStep) (TestenvRestore *restore, int entry);
 
@@ -56,12 +57,11 @@ typedef void (*RestoreStep) (TestenvRestore *restore, int entry);
 static void
 for_each_table(TestenvRestore *restore, RestoreStep step)
 {
-	TestenvDirectory *dir = restore->dir;
-	uint32		entry;
+	int			i;
 
-	for (entry = 0; entry < dir->header.nentries; entry += 1 + dir->entries[entry].nchildren)
-		if (restore->locked[entry] && dir->entries[entry].kind != TESTENV_SEQUENCE)
-			step(restore, entry);
+	for (i = 0; i < restore->nroots; i++)
+		if (restore->dir->entries[restore->roots[i]].kind != TESTENV_SEQUENCE)
+			step(restore, restore->roots[i]);
 }
 
 /*
@@ -97,11 +97,9 @@ check_table_unused(TestenvRestore *restore, int entry)
 static void
 prepare_others(TestenvRestore *restore)
 {
-	TestenvDirectory *dir = restore->dir;
-	uint32		entry;
 	int			i;
 
-	for (i = 0; i < restore->mapping->nnew_tables; i++)
+	for (i = 0; restore->any_new && i < restore->mapping->nnew_tables; i++)
 	{
 		Relation	rel;
 
@@ -112,47 +110,41 @@ prepare_others(TestenvRestore *restore)
 		CheckTableForSerializableConflictIn(rel);
 		table_close(rel, NoLock);
 	}
-	for (entry = 0; entry < dir->header.nentries; entry += 1 + dir->entries[entry].nchildren)
-		if (restore->locked[entry] && dir->entries[entry].kind == TESTENV_SEQUENCE)
-			testenv_sequence_prepare(restore, entry);
+	for (i = 0; i < restore->nroots; i++)
+		if (restore->dir->entries[restore->roots[i]].kind == TESTENV_SEQUENCE)
+			testenv_sequence_prepare(restore, restore->roots[i]);
 }
 
-/* Put the pages of a table back, and count it if there was anything to do. */
+/* Count a table of which anything was put back. */
 static void
-put_pages_of(TestenvRestore *restore, int entry)
+count_table(TestenvRestore *restore, int entry)
 {
-	int			last = entry + restore->dir->entries[entry].nchildren;
-	int64		before = restore->npages;
-	bool		changed;
+	TestenvDirectory *dir = restore->dir;
+	int			last = entry + dir->entries[entry].nchildren;
+	bool		wrote = restore->mapping->targets[entry].ispopulated !=
+		((dir->entries[entry].flags & TESTENV_POPULATED) != 0);
 	int			i;
 
-	testenv_putback_pages(restore, entry);
-	changed = restore->npages > before ||
-		restore->mapping->targets[entry].ispopulated !=
-		((restore->dir->entries[entry].flags & TESTENV_POPULATED) != 0);
-	for (i = entry; i <= last && !changed; i++)
+	for (i = entry; i <= last && !wrote; i++)
 	{
-		const TestenvChange *change = restore->changes->by_entry[i];
+		const TestenvChange *change = testenv_change_of(restore->changes, i);
 
-		changed = change != NULL && OidIsValid(restore->mapping->targets[i].relid) &&
-			(change->length != restore->dir->entries[i].nblocks ||
-			 (change->map && !change->all));
+		wrote = change != NULL && change->wrote;
 	}
-	if (changed && !(restore->dir->entries[entry].flags & TESTENV_CATALOG))
+	if (wrote && !(dir->entries[entry].flags & TESTENV_CATALOG))
 		restore->ntables++;
 }
 
 static void
 put_sequences(TestenvRestore *restore)
 {
-	TestenvDirectory *dir = restore->dir;
-	uint32		entry;
+	int			i;
 
-	for (entry = 0; entry < dir->header.nentries; entry += 1 + dir->entries[entry].nchildren)
+	for (i = 0; i < restore->nroots; i++)
 	{
-		if (dir->entries[entry].kind != TESTENV_SEQUENCE || !restore->locked[entry])
+		if (restore->dir->entries[restore->roots[i]].kind != TESTENV_SEQUENCE)
 			continue;
-		testenv_sequence_putback(restore, entry);
+		testenv_sequence_putback(restore, restore->roots[i]);
 		restore->nsequences++;
 		restore->npages++;
 	}
@@ -172,23 +164,26 @@ rebuild_new_indexes(TestenvRestore *restore, bool in_one_go)
 {
 	TestenvDirectory *dir = restore->dir;
 	int			i;
+	int			r;
 
 	for (i = 0; i < restore->mapping->nnew_indexes; i++)
 	{
 		const TestenvCatalogIndex *index = &restore->mapping->new_indexes[i];
-		uint32		root;
-		uint32		k;
 
 		if (builds_in_one_go(index->relam) != in_one_go)
 			continue;
-		for (root = 0; root < dir->header.nentries; root += 1 + dir->entries[root].nchildren)
+		for (r = 0; r < restore->nroots; r++)
 		{
-			if (!restore->locked[root])
-				continue;
+			int			root = restore->roots[r];
+			uint32		k;
+
 			for (k = root; k <= root + dir->entries[root].nchildren; k++)
 				if (dir->entries[k].kind != TESTENV_INDEX &&
 					restore->mapping->targets[k].relid == index->tableid)
+				{
 					testenv_rebuild_index(restore, index);
+					restore->rebuilt_index = true;
+				}
 		}
 	}
 }
@@ -201,6 +196,8 @@ empty_new_tables(TestenvRestore *restore)
 	int			count = 0;
 	int			i;
 
+	if (!restore->any_new)
+		return;
 	initStringInfo(&list);
 	for (i = 0; i < restore->mapping->nnew_tables; i++)
 	{
@@ -240,43 +237,13 @@ warn_lost_indexes(const TestenvRestore *restore)
 				 errhint("Create the index again, or take the snapshot again.")));
 }
 
-/* Empty the free space map of tables of which nothing else changed. */
-static void
-put_free_space_only(TestenvRestore *restore)
-{
-	TestenvDirectory *dir = restore->dir;
-	uint32		root;
-	uint32		i;
-
-	for (root = 0; root < dir->header.nentries; root += 1 + dir->entries[root].nchildren)
-	{
-		if (restore->locked[root])
-			continue;
-		for (i = root; i <= root + dir->entries[root].nchildren; i++)
-		{
-			TestenvChange *change = restore->changes->by_entry[i];
-			Oid			relid = restore->mapping->targets[i].relid;
-			Relation	rel;
-
-			if (change == NULL || !change->freespace ||
-				!ConditionalLockRelationOid(relid, AccessShareLock))
-				continue;
-			rel = try_relation_open(relid, NoLock);
-			if (rel != NULL)
-			{
-				testenv_empty_fsm(rel);
-				testenv_own_wal_note(&restore->wal);
-				relation_close(rel, NoLock);
-			}
-			UnlockRelationOid(relid, AccessShareLock);
-		}
-	}
-}
-
 /*
  * The position at which the database was equal to the snapshot.  If all WAL
- * since the last look is our own, that is now; else it is now if a further
- * look finds the rest unchanged; else it was before the last look.
+ * since the last look is our own, that is now; else it was before the last look.
+ * The next restore then meets our own pages, which the detector that reads knows
+ * by their mark; the one that looks would have to compare them, and take a new
+ * index for one that was not rebuilt.  So there it is looked once more whether
+ * the rest is still unchanged.
  */
 static XLogRecPtr
 new_clean_lsn(TestenvRestore *restore)
@@ -285,9 +252,26 @@ new_clean_lsn(TestenvRestore *restore)
 
 	if (restore->wal.contiguous && restore->wal.end == now)
 		return now;
-	if (restore->any_locked && testenv_still_clean(restore))
+	if ((restore->detector == TESTENV_DETECT_LOOK || restore->rebuilt_index) &&
+		restore->nroots > 0 && testenv_still_clean(restore))
 		return now;
 	return restore->look_lsn;
+}
+
+/* List what has another relfilenumber than in the snapshot. */
+static void
+add_overrides(const TestenvRestore *restore, TestenvState *state)
+{
+	const TestenvMapping *mapping = restore->mapping;
+	int			i;
+
+	for (i = 0; i < mapping->nmoved && i < TESTENV_MAX_OVERRIDES; i++)
+	{
+		TestenvOverride *override = &state->overrides[state->head.noverrides++];
+
+		override->entry = mapping->moved[i];
+		override->relfilenumber = mapping->targets[mapping->moved[i]].locator.relNumber;
+	}
 }
 
 static void
@@ -295,12 +279,12 @@ write_state(TestenvRestore *restore, XLogRecPtr clean_lsn)
 {
 	TestenvDirectory *dir = restore->dir;
 	TestenvState *state = MemoryContextAlloc(restore->context, sizeof(TestenvState));
-	uint32		i;
 
 	testenv_state_init(state, &restore->state);
 	state->head.current = dir->storeid;
 	state->head.current_id = dir->header.id;
 	state->head.restore_number++;
+	state->head.freespace_lsn = restore->freespace_known ? clean_lsn : InvalidXLogRecPtr;
 	if (restore->wrote_catalogs)
 		state->head.full_xid = U64FromFullTransactionId(GetTopFullTransactionId());
 	if (!restore->owner_lost)
@@ -308,17 +292,7 @@ write_state(TestenvRestore *restore, XLogRecPtr clean_lsn)
 		state->head.owner = dir->storeid;
 		state->head.owner_id = dir->header.id;
 		state->head.clean_lsn = clean_lsn;
-		for (i = 0; i < dir->header.nentries; i++)
-		{
-			RelFileNumber number = restore->mapping->targets[i].locator.relNumber;
-
-			if (!OidIsValid(restore->mapping->targets[i].relid) ||
-				number == dir->entries[i].relfilenumber ||
-				state->head.noverrides >= TESTENV_MAX_OVERRIDES)
-				continue;
-			state->overrides[state->head.noverrides].entry = i;
-			state->overrides[state->head.noverrides++].relfilenumber = number;
-		}
+		add_overrides(restore, state);
 	}
 	testenv_state_write(state);
 	pfree(state);
@@ -328,12 +302,10 @@ write_state(TestenvRestore *restore, XLogRecPtr clean_lsn)
 static bool
 large_objects_locked(const TestenvRestore *restore)
 {
-	TestenvDirectory *dir = restore->dir;
-	uint32		entry;
+	int			i;
 
-	for (entry = 0; entry < dir->header.nentries; entry += 1 + dir->entries[entry].nchildren)
-		if (restore->locked[entry] &&
-			restore->mapping->targets[entry].relid == LargeObjectMetadataRelationId)
+	for (i = 0; i < restore->nroots; i++)
+		if (restore->mapping->targets[restore->roots[i]].relid == LargeObjectMetadataRelationId)
 			return true;
 	return false;
 }
@@ -370,10 +342,13 @@ put_images_back(TestenvRestore *restore)
 	HOLD_INTERRUPTS();
 	announce(restore);
 	testenv_own_wal_note(&restore->wal);
-	for_each_table(restore, put_pages_of);
+	for_each_table(restore, testenv_putback_pages);
+	testenv_clock(restore, TESTENV_STEP_PAGES);
 	for_each_table(restore, testenv_putback_cut);
-	for_each_table(restore, testenv_putback_finish);
+	for_each_table(restore, count_table);
+	testenv_clock(restore, TESTENV_STEP_CUT);
 	put_sequences(restore);
+	testenv_clock(restore, TESTENV_STEP_SEQUENCES);
 	rebuild_new_indexes(restore, true);
 	RESUME_INTERRUPTS();
 }
@@ -387,7 +362,28 @@ put_rest_back(TestenvRestore *restore)
 	if ((restore->redo || large_objects_locked(restore)) &&
 		testenv_largeobject_dependencies())
 		restore->wrote_catalogs = true;
-	put_free_space_only(restore);
+}
+
+/* At DEBUG1: where the time went. */
+static void
+report_steps(const TestenvRestore *restore)
+{
+	static const char *const names[TESTENV_STEPS] = {
+		"open", "find", "lock", "collect", "prepare", "pages", "cut",
+		"sequences", "rest", "state"
+	};
+	StringInfoData line;
+	int			i;
+
+	if (!message_level_is_interesting(DEBUG1))
+		return;
+	initStringInfo(&line);
+	for (i = 0; i < TESTENV_STEPS; i++)
+		appendStringInfo(&line, "%s%s %.0f", i > 0 ? ", " : "", names[i],
+						 INSTR_TIME_GET_DOUBLE(restore->steps[i]) * 1e6);
+	ereport(DEBUG1,
+			(errmsg_internal("microseconds of the restore: %s", line.data)));
+	pfree(line.data);
 }
 
 /*
@@ -402,10 +398,10 @@ void
 testenv_run_restore(const char *name, bool terminate, TestenvRestore *restore)
 {
 	TestenvWait wait = {0};
-	bool		speaks;
 	bool		work;
-	int			i;
 
+	memset(restore, 0, sizeof(*restore));
+	INSTR_TIME_SET_CURRENT(restore->clock);
 	testenv_guard("restore");
 	refuse_written_transaction();
 	wait.terminate = terminate;
@@ -413,27 +409,37 @@ testenv_run_restore(const char *name, bool terminate, TestenvRestore *restore)
 	testenv_close_large_objects();
 	testenv_open_snapshot(restore, name, "restore");
 	restore->wait = wait;
-	speaks = testenv_state_speaks_of(&restore->state, restore->dir);
+	restore->wait.wal = &restore->wal;
+	restore->wal.mark.magic = TESTENV_MARK_MAGIC;
+	restore->wal.mark.owner_id = restore->dir->header.id;
+	restore->wal.mark.restore_number = restore->state.head.restore_number + 1;
+	restore->wal.mark.database = MyDatabaseId;
 
+	testenv_clock(restore, TESTENV_STEP_OPEN);
 	testenv_find_changes(restore);
 	for_each_table(restore, check_table_unused);
 	warn_lost_indexes(restore);
-	if (restore->any_locked)
+	if (restore->nroots > 0)
 		restore->room = testenv_batch_room();
+	restore->alone = CountDBBackends(MyDatabaseId) <= 1;
 	prepare_others(restore);
 	for_each_table(restore, testenv_putback_grow);
+	testenv_clock(restore, TESTENV_STEP_PREPARE);
+	testenv_verify_freespace(restore);
 
-	work = restore->any_locked;
-	for (i = 0; i < restore->mapping->nnew_tables; i++)
-		work = work || restore->new_locked[i];
-
+	work = restore->nroots > 0 || restore->any_new;
 	if (work)
 		put_images_back(restore);
 	put_rest_back(restore);
-	if (work || !speaks || restore->redo ||
+	testenv_clock(restore, TESTENV_STEP_REST);
+	if (work || !restore->speaks || restore->redo || restore->verify_freespace ||
 		restore->look_lsn - restore->state.head.clean_lsn > CLEAN_LSN_LAG)
 		write_state(restore, new_clean_lsn(restore));
+	else if (restore->detector == TESTENV_DETECT_WAL)
+		testenv_mapping_see(&restore->state, restore->look_lsn);
 	testenv_store_count_restore(restore->store);
+	testenv_clock(restore, TESTENV_STEP_STATE);
+	report_steps(restore);
 
 	if (testenv_check_detector)
 		testenv_check_pages(restore);
@@ -450,31 +456,12 @@ testenv_run_restore(const char *name, bool terminate, TestenvRestore *restore)
 bool
 testenv_compare(const char *name)
 {
-	TestenvRestore restore;
-	TestenvLook look = TESTENV_STALE;
+	TestenvRestore restore = {0};
+	bool		differs;
 
 	testenv_open_snapshot(&restore, name, "compare with");
-	while (look == TESTENV_STALE)
-	{
-		TestenvDirectory *dir = restore.dir;
-		uint32		entry;
-		int			i;
-
-		CHECK_FOR_INTERRUPTS();
-		restore.mapping = testenv_mapping(dir, &restore.state);
-		look = restore.mapping->problems != NIL ? TESTENV_CHANGED : TESTENV_CLEAN;
-		for (entry = 0;
-			 look == TESTENV_CLEAN && entry < dir->header.nentries;
-			 entry += 1 + dir->entries[entry].nchildren)
-			look = dir->entries[entry].kind == TESTENV_SEQUENCE ?
-				testenv_look_sequence(&restore, entry) :
-				testenv_look_table(&restore, entry);
-		if (testenv_new_tables != TESTENV_NEW_KEEP)
-			for (i = 0; look == TESTENV_CLEAN && i < restore.mapping->nnew_tables; i++)
-				if (testenv_new_table_filled(restore.mapping->new_tables[i]))
-					look = TESTENV_CHANGED;
-	}
+	differs = testenv_differs(&restore);
 	relation_close(restore.store, AccessShareLock);
 	MemoryContextDelete(restore.scratch);
-	return look == TESTENV_CLEAN;
+	return !differs;
 }

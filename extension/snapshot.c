@@ -4,10 +4,10 @@
  *		Takes a snapshot: freezes every table and copies every page.
  *
  * In two passes.  The first locks all tables and brings them to the state that
- * an image is taken of: heaps all-frozen, no values of sequences cached, free
- * space maps empty (so that where the next rows go depends on the pages alone,
- * and a restore has nothing else to put back).  Then the clean LSN is
- * taken: what is logged later, a restore will look at.  The second pass copies.
+ * an image is taken of: heaps all-frozen, no values of sequences cached.  Then the
+ * clean LSN is taken: what is logged later, a restore will look at.  The second
+ * pass copies, and makes the free space maps say what the copied pages do, so
+ * that where the next rows go depends on the pages alone (freespace.c).
  *
  * A snapshot of the same name is dropped in the same transaction, so that
  * ROLLBACK, or an error, leaves the old one.  The state page is written last;
@@ -60,6 +60,7 @@ typedef struct Snapshotting
 	int			maxentries;
 	TestenvEntry *entries;
 	StringInfoData names;
+	StringInfoData freespace;	/* categories, see freespace.c */
 	TestenvStoreWriter *writer;
 	TestenvTaken *result;
 	bool		skipped_wal;	/* a relation's changes were not logged */
@@ -176,20 +177,19 @@ lock_covered(Snapshotting *snap, int *count)
 	}
 }
 
-/* Empty the free space maps of a heap and its indexes. */
+/* Drop what sessions know of the space in a heap; empty its indexes' maps. */
 static void
-empty_free_space(Relation rel)
+forget_free_space(Relation rel)
 {
 	List	   *indexes = RelationGetIndexList(rel);
 	ListCell   *cell;
 
-	testenv_empty_fsm(rel);
 	CacheInvalidateSmgr(RelationGetSmgr(rel)->smgr_rlocator);
 	foreach(cell, indexes)
 	{
 		Relation	index = index_open(lfirst_oid(cell), AccessShareLock);
 
-		testenv_empty_fsm(index);
+		testenv_empty_fsm(index, NULL);
 		index_close(index, AccessShareLock);
 	}
 	list_free(indexes);
@@ -216,12 +216,12 @@ prepare_table(Snapshotting *snap, Covered *covered)
 	}
 
 	rel = table_open(covered->relid, AccessShareLock);
-	empty_free_space(rel);
+	forget_free_space(rel);
 	if (OidIsValid(rel->rd_rel->reltoastrelid))
 	{
 		Relation	toast = table_open(rel->rd_rel->reltoastrelid, AccessShareLock);
 
-		empty_free_space(toast);
+		forget_free_space(toast);
 		table_close(toast, AccessShareLock);
 	}
 	table_close(rel, NoLock);
@@ -275,7 +275,7 @@ count_rows(Page page)
 	return n;
 }
 
-/* Copy the pages of a relation into the store. */
+/* Copy the pages of a relation into the store; set a heap's free space map. */
 static void
 copy_pages(Snapshotting *snap, Relation rel, TestenvEntry *entry)
 {
@@ -285,6 +285,7 @@ copy_pages(Snapshotting *snap, Relation rel, TestenvEntry *entry)
 		GetAccessStrategy(BAS_BULKREAD) : NULL;
 	BlockNumber block;
 
+	entry->freespace = heap ? snap->freespace.len : 0;
 	if (heap && !testenv_all_frozen(rel))
 		elog(ERROR, "table \"%s\" is not all-frozen any more", RelationGetRelationName(rel));
 
@@ -299,12 +300,18 @@ copy_pages(Snapshotting *snap, Relation rel, TestenvEntry *entry)
 		memcpy(copy.data, BufferGetPage(buffer), BLCKSZ);
 		UnlockReleaseBuffer(buffer);
 		if (heap)
+		{
 			entry->ntuples += count_rows((Page) copy.data);
+			appendStringInfoChar(&snap->freespace,
+								 testenv_freespace_category((Page) copy.data));
+		}
 		stored = testenv_writer_put(snap->writer, copy.data,
 									standard && !PageIsNew((Page) copy.data));
 		if (block == 0)
 			entry->image = stored;
 	}
+	if (heap)
+		testenv_take_freespace(rel, entry->nblocks, &snap->freespace, entry->freespace);
 	snap->result->npages += entry->nblocks;
 	if (strategy != NULL)
 		FreeAccessStrategy(strategy);
@@ -393,6 +400,8 @@ finish_store(Snapshotting *snap, const char *label, TestenvHeader *header)
 				 errmsg("could not generate a random number")));
 	header->nentries = snap->nentries;
 	header->nameslen = snap->names.len;
+	header->freespace = testenv_writer_put_bytes(snap->writer, snap->freespace.data,
+												 snap->freespace.len, 1);
 	header->directory = testenv_writer_put_bytes(snap->writer, (char *) snap->entries,
 												 sizeof(TestenvEntry) * (Size) snap->nentries,
 												 sizeof(TestenvEntry));
@@ -446,6 +455,7 @@ testenv_take_snapshot(const char *name, const char *label, TestenvTaken *result)
 	snap.maxentries = 256;
 	snap.entries = palloc(sizeof(TestenvEntry) * snap.maxentries);
 	initStringInfo(&snap.names);
+	initStringInfo(&snap.freespace);
 	snap.scratch = AllocSetContextCreate(CurrentMemoryContext, "testenv snapshot",
 										 ALLOCSET_DEFAULT_SIZES);
 
@@ -493,6 +503,7 @@ testenv_take_snapshot(const char *name, const char *label, TestenvTaken *result)
 		state->head.owner = RelationGetRelid(store);
 		state->head.owner_id = header.id;
 		state->head.clean_lsn = clean_lsn;
+		state->head.freespace_lsn = GetXLogInsertRecPtr();
 	}
 	testenv_state_write(state);
 	notice_uncovered();

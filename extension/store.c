@@ -9,6 +9,7 @@
  *		block 0		header: magic, format, PostgreSQL major, sizes
  *		block 1		counters, the only page that changes later
  *		2 ...		images: the blocks of one relation after another
+ *		then		categories of free space, one byte a heap block (freespace.c)
  *		then		directory: fixed-size entries, then names
  *
  * The header is written last, over an empty page: a store without a header is
@@ -62,7 +63,7 @@
 #include "testenv.h"
 
 #define STORE_MAGIC 0x7E57E4B1
-#define STORE_FORMAT 1
+#define STORE_FORMAT 2
 
 #define HEADER_BLOCK 0
 #define COUNTERS_BLOCK 1
@@ -285,6 +286,29 @@ read_bytes(Relation store, BlockNumber block, char *bytes, Size len, Size unit)
 		testenv_store_read(store, block++, page.data, NULL);
 		memcpy(bytes, PageGetContents((Page) page.data), n);
 		bytes += n;
+		len -= n;
+	}
+}
+
+/*
+ * Copy len bytes at an offset into those that testenv_writer_put_bytes() laid
+ * down from block "first" on, in units of one byte.
+ */
+void
+testenv_store_bytes(Relation store, BlockNumber first, uint64 offset,
+					char *bytes, Size len)
+{
+	while (len > 0)
+	{
+		Size		skip = offset % PAGE_ROOM;
+		Size		n = Min(len, PAGE_ROOM - skip);
+		Buffer		buffer = ReadBuffer(store, first + offset / PAGE_ROOM);
+
+		LockBuffer(buffer, BUFFER_LOCK_SHARE);
+		memcpy(bytes, PageGetContents(BufferGetPage(buffer)) + skip, n);
+		UnlockReleaseBuffer(buffer);
+		bytes += n;
+		offset += n;
 		len -= n;
 	}
 }

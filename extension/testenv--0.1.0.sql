@@ -38,7 +38,9 @@ CREATE FUNCTION testenv_restore(
 	OUT tables pg_catalog.int4,
 	OUT sequences pg_catalog.int4,
 	OUT pages pg_catalog.int8,
-	OUT elapsed_ms pg_catalog.float8)
+	OUT elapsed_ms pg_catalog.float8,
+	OUT detector pg_catalog.text,
+	OUT wal_bytes pg_catalog.int8)
 RETURNS pg_catalog.record
 AS 'MODULE_PATHNAME', 'testenv_restore'
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;

@@ -27,6 +27,14 @@ bool		testenv_testing_mode = false;
 int			testenv_lock_timeout = 5000;
 bool		testenv_check_detector = false;
 int			testenv_new_tables = TESTENV_NEW_EMPTY;
+int			testenv_detector = TESTENV_DETECT_AUTO;
+
+static const struct config_enum_entry detector_options[] = {
+	{"auto", TESTENV_DETECT_AUTO, false},
+	{"wal", TESTENV_DETECT_WAL, false},
+	{"look", TESTENV_DETECT_LOOK, false},
+	{NULL, 0, false}
+};
 
 static const struct config_enum_entry new_tables_options[] = {
 	{"empty", TESTENV_NEW_EMPTY, false},
@@ -75,6 +83,16 @@ _PG_init(void)
 							 new_tables_options,
 							 PGC_USERSET,
 							 0,
+							 NULL, NULL, NULL);
+
+	DefineCustomEnumVariable("testenv.detector",
+							 "How a restore finds out what has changed.",
+							 "\"wal\" reads the write-ahead log, \"look\" looks at every table, \"auto\" does what is estimated to be faster.",
+							 &testenv_detector,
+							 TESTENV_DETECT_AUTO,
+							 detector_options,
+							 PGC_SUSET,
+							 GUC_NOT_IN_SAMPLE,
 							 NULL, NULL, NULL);
 
 	MarkGUCPrefixReserved("testenv");

@@ -16,6 +16,7 @@
 
 #include "access/visibilitymap.h"
 #include "access/xlogdefs.h"
+#include "access/xlogrecord.h"
 #include "datatype/timestamp.h"
 #include "fmgr.h"
 #include "lib/stringinfo.h"
@@ -86,7 +87,7 @@ typedef struct TestenvEntry
 	char		kind;			/* TestenvKind */
 	char		relpersistence;
 	uint16		flags;
-	uint32		unused;
+	uint32		freespace;		/* heaps: offset of the first category */
 } TestenvEntry;
 
 /* First page of a store. */
@@ -102,6 +103,7 @@ typedef struct TestenvHeader
 	BlockNumber directory;		/* block of the first entries */
 	BlockNumber names;			/* block of the first names */
 	uint32		nameslen;
+	BlockNumber freespace;		/* block of the first categories, see freespace.c */
 	uint32		ntables;
 	uint32		nsequences;
 	uint64		npages;			/* images */
@@ -154,6 +156,7 @@ typedef struct TestenvStateHead
 	XLogRecPtr	catalog_lsn;	/* room for the undoing of DDL */
 	uint64		full_xid;		/* of the last restore, if it changed catalogs */
 	uint64		restore_number;
+	XLogRecPtr	freespace_lsn;	/* free space maps were known to be right here */
 	uint32		noverrides;
 	uint32		unused;
 } TestenvStateHead;
@@ -173,8 +176,6 @@ typedef struct TestenvTarget
 	Oid			relid;			/* InvalidOid: an index that is gone */
 	RelFileLocator locator;
 	bool		ispopulated;
-	bool		trusted;		/* its pages were put there by what the state
-								 * page speaks of */
 } TestenvTarget;
 
 /* A relation as the cached view of the catalogs has it. */
@@ -225,6 +226,17 @@ typedef struct TestenvMapping
 	TestenvCatalogIndex *new_indexes;	/* on tables of the snapshot */
 	int			nnew_tables;
 	Oid		   *new_tables;
+
+	int			nroots;			/* tables and sequences */
+	uint64		weight;			/* pages of all indexes, in the snapshot */
+	int		   *root_of;		/* by entry: the table that it belongs to */
+	int			nmoved;
+	int		   *moved;			/* entries with other storage than in the snapshot */
+	int			nlooked;
+	int		   *looked;			/* roots of whose changes no WAL tells */
+	int			nmetapages;
+	int		   *metapages;		/* entries of SP-GiST indexes */
+	struct numberhash_hash *numbers;	/* from storage to entry */
 	MemoryContext context;
 } TestenvMapping;
 
@@ -234,21 +246,36 @@ typedef struct TestenvChange
 	int			entry;
 	bool		all;			/* any block may differ */
 	bool		map;			/* the visibility map does */
-	bool		freespace;		/* the free space map may not be empty */
+	bool		cut;			/* the file was cut below its length, at cut_to */
+	bool		imaged;			/* a block was replaced as a whole */
+	bool		freespace;		/* heap: any page of the free space map may differ */
 	bool		metapage;		/* block 0 was put back */
+	bool		wrote;			/* something was put back */
+	bool		sorted;			/* blocks are ascending, each once */
+	BlockNumber cut_to;
 	BlockNumber length;			/* before anything was put back */
 	int			nblocks;
 	int			maxblocks;
-	BlockNumber *blocks;		/* ascending, unless all */
+	BlockNumber *blocks;		/* unless all */
 } TestenvChange;
 
 /* The set of changes: what a detector fills and put back works off. */
-typedef struct TestenvChanges
+typedef struct TestenvChanges TestenvChanges;
+
+/*
+ * Main data of the full-page images that a restore writes: which restore it
+ * was.  Redo of XLOG_FPI does not look at main data.
+ */
+#define TESTENV_MARK_MAGIC UINT64CONST(0x7E57E4F0B14CE511)
+
+typedef struct TestenvMark
 {
-	MemoryContext context;
-	int			nentries;
-	TestenvChange **by_entry;
-} TestenvChanges;
+	uint64		magic;
+	uint64		owner_id;		/* of the snapshot */
+	uint64		restore_number;
+	Oid			database;
+	uint32		unused;
+} TestenvMark;
 
 /* Which of the WAL since a position this backend wrote itself. */
 typedef struct TestenvOwnWal
@@ -256,6 +283,7 @@ typedef struct TestenvOwnWal
 	XLogRecPtr	last;			/* start of the last record of our own */
 	XLogRecPtr	end;			/* where the next record will start */
 	bool		contiguous;
+	TestenvMark mark;			/* for full-page images; no magic, no mark */
 } TestenvOwnWal;
 
 /* How long to wait for locks, and what to do about who holds them. */
@@ -264,6 +292,7 @@ typedef struct TestenvWait
 	bool		terminate;
 	bool		started;
 	TimestampTz deadline;		/* valid once started */
+	TestenvOwnWal *wal;			/* locks are logged; may be NULL */
 } TestenvWait;
 
 typedef struct TestenvLock
@@ -271,6 +300,35 @@ typedef struct TestenvLock
 	Oid			relid;
 	LOCKMODE	mode;
 } TestenvLock;
+
+/* How a restore found out what changed. */
+typedef enum TestenvDetector
+{
+	TESTENV_DETECT_AUTO,
+	TESTENV_DETECT_WAL,
+	TESTENV_DETECT_LOOK
+} TestenvDetector;
+
+/* The steps of a restore, for the clock. */
+typedef enum TestenvStep
+{
+	TESTENV_STEP_OPEN,
+	TESTENV_STEP_FIND,
+	TESTENV_STEP_LOCK,
+	TESTENV_STEP_COLLECT,
+	TESTENV_STEP_PREPARE,
+	TESTENV_STEP_PAGES,
+	TESTENV_STEP_CUT,
+	TESTENV_STEP_SEQUENCES,
+	TESTENV_STEP_REST,
+	TESTENV_STEP_STATE,
+	TESTENV_STEPS
+} TestenvStep;
+
+/* How far a table that was made since the snapshot is locked. */
+#define TESTENV_NEW_UNLOCKED 0
+#define TESTENV_NEW_LOCKED 1
+#define TESTENV_NEW_ALL_LOCKED 2	/* with TOAST table and indexes */
 
 /* One restore, or comparison, from its entry point down. */
 typedef struct TestenvRestore
@@ -284,14 +342,33 @@ typedef struct TestenvRestore
 	TestenvWait wait;
 	TestenvOwnWal wal;			/* since the last look */
 	XLogRecPtr	look_lsn;		/* taken before the last look */
+	bool		speaks;			/* the state page does of this snapshot */
 	bool	   *locked;			/* by entry: table or sequence is locked */
-	bool	   *new_locked;		/* by position in mapping->new_tables */
+	bool	   *noted;			/* by entry: locked, or in pending */
+	bool	   *by_look;		/* by entry: table was found by looking */
+	int			nroots;
+	int		   *roots;			/* entries that are locked */
+	int			maxroots;
+	int			npending;
+	int			maxpending;
+	int		   *pending;		/* entries that the WAL names, not locked */
+	TestenvDetector detector;
+	XLogRecPtr	read_to;		/* the WAL has been read up to here */
+	int64		wal_bytes;		/* read */
+	char	   *new_locked;		/* by position in mapping->new_tables */
+	bool		any_new;		/* one of them is locked */
 	uint64		new_generation;	/* of the mapping that is for */
-	uint64		children_generation;	/* for which children are locked */
-	bool		any_locked;
+	bool		traces;			/* of a table that is not locked; see freespace.c */
+	bool		verify_freespace;	/* all maps may be wrong */
+	bool		freespace_known;	/* all maps are right now */
 	bool		redo;			/* the last restore's catalog changes were lost */
 	bool		owner_lost;		/* a page was written without WAL */
 	bool		wrote_catalogs;
+	bool		rebuilt_index;
+	bool		alone;			/* in the database: nobody to be told anything */
+	bool		checking;		/* only pages count, for check_detector */
+	instr_time	clock;			/* when the step before ended */
+	instr_time	steps[TESTENV_STEPS];
 	MemoryContext context;
 	MemoryContext scratch;		/* reset per relation */
 	char	   *room;			/* for batches of pages */
@@ -301,11 +378,23 @@ typedef struct TestenvRestore
 	int64		npages;
 } TestenvRestore;
 
+/* Add the time since the step before ended to a step. */
+static inline void
+testenv_clock(TestenvRestore *restore, TestenvStep step)
+{
+	instr_time	now;
+
+	INSTR_TIME_SET_CURRENT(now);
+	INSTR_TIME_ACCUM_DIFF(restore->steps[step], now, restore->clock);
+	restore->clock = now;
+}
+
 /* testenv.c */
 extern bool testenv_testing_mode;
 extern int	testenv_lock_timeout;
 extern bool testenv_check_detector;
 extern int	testenv_new_tables;
+extern int	testenv_detector;
 
 typedef enum TestenvNewTables
 {
@@ -352,6 +441,7 @@ extern bool testenv_compare(const char *name);
 extern void testenv_open_snapshot(TestenvRestore *restore, const char *name,
 								  const char *verb);
 extern void testenv_find_changes(TestenvRestore *restore);
+extern bool testenv_differs(TestenvRestore *restore);
 extern bool testenv_still_clean(TestenvRestore *restore);
 extern bool testenv_new_table_filled(Oid relid);
 
@@ -365,14 +455,62 @@ typedef enum TestenvLook
 
 extern TestenvLook testenv_look_table(TestenvRestore *restore, int entry);
 extern TestenvLook testenv_look_sequence(TestenvRestore *restore, int entry);
+extern TestenvLook testenv_look_block(TestenvRestore *restore, int entry,
+									  BlockNumber block);
+extern TestenvLook testenv_look_changes(TestenvRestore *restore, int root);
 extern void testenv_look_blocks(TestenvRestore *restore, int entry);
+extern void testenv_look_marks(TestenvRestore *restore, int entry);
+
+/* marks.c */
+extern void testenv_find_marks(TestenvRestore *restore, int heap, int first,
+							   int last);
+
+/* waldetect.c */
+extern const char *testenv_wal_read(TestenvRestore *restore, XLogRecPtr from,
+									XLogRecPtr to);
+extern void testenv_wal_beside(TestenvRestore *restore);
+extern void testenv_wal_collect(TestenvRestore *restore, int root);
+
+/* walscan.c */
+typedef struct TestenvWal TestenvWal;
+
+typedef struct TestenvWalBlock
+{
+	RelFileLocator locator;
+	ForkNumber	fork;
+	BlockNumber block;
+} TestenvWalBlock;
+
+/* A record: of its blocks, those of this database. */
+typedef struct TestenvWalRecord
+{
+	XLogRecPtr	lsn;
+	uint32		length;
+	uint32		datalen;
+	uint8		rmid;
+	uint8		info;
+	int			nblocks;
+	TestenvWalBlock blocks[XLR_MAX_BLOCK_ID + 1];
+} TestenvWalRecord;
+
+extern TestenvWal *testenv_wal_begin(XLogRecPtr from, XLogRecPtr to,
+									 TimeLineID timeline);
+extern bool testenv_wal_next(TestenvWal *wal, TestenvWalRecord *record);
+extern const char *testenv_wal_data(TestenvWal *wal, const TestenvWalRecord *record);
+extern const char *testenv_wal_end(TestenvWal *wal);
+extern bool testenv_wal_removed(XLogRecPtr lsn);
 
 /* check.c */
 extern void testenv_check_pages(TestenvRestore *restore);
 
 /* changes.c */
-extern TestenvChanges *testenv_changes_create(MemoryContext context, int nentries);
+extern TestenvChanges *testenv_changes_create(MemoryContext context);
+extern TestenvChange *testenv_change_of(TestenvChanges *changes, int entry);
 extern TestenvChange *testenv_change(TestenvChanges *changes, int entry);
+extern void testenv_change_reset(TestenvChange *change);
+extern void testenv_change_block_any(TestenvChanges *changes, TestenvChange *change,
+									 BlockNumber block);
+extern void testenv_change_sort(TestenvChange *change);
 extern void testenv_change_block(TestenvChanges *changes, int entry,
 								 BlockNumber block);
 
@@ -380,7 +518,6 @@ extern void testenv_change_block(TestenvChanges *changes, int entry,
 extern void testenv_putback_grow(TestenvRestore *restore, int entry);
 extern void testenv_putback_pages(TestenvRestore *restore, int entry);
 extern void testenv_putback_cut(TestenvRestore *restore, int entry);
-extern void testenv_putback_finish(TestenvRestore *restore, int entry);
 extern void testenv_forget_metapage(Relation index);
 
 /* rebuild.c */
@@ -403,9 +540,8 @@ extern bool testenv_same_meaning(const char *a, const char *b,
 								 const TestenvEntry *entry);
 extern bool testenv_standard_pages(const TestenvEntry *entry);
 extern void testenv_vm_image(char *page, BlockNumber nblocks, BlockNumber vmblock);
-extern void testenv_empty_fsm(Relation rel);
-extern bool testenv_fsm_is_empty(const RelFileLocator *locator, bool permanent);
-extern void testenv_own_wal_start(TestenvOwnWal *wal);
+extern void testenv_own_wal_start(TestenvOwnWal *wal, XLogRecPtr end);
+extern void testenv_own_wal_register(const TestenvOwnWal *wal);
 extern void testenv_own_wal_note(TestenvOwnWal *wal);
 extern XLogRecPtr testenv_lsn_end(XLogRecPtr lsn);
 extern XLogRecPtr testenv_lsn_start(XLogRecPtr lsn);
@@ -421,6 +557,8 @@ typedef struct TestenvPageBatch
 	int64		nwritten;
 	char	   *images;			/* TESTENV_BATCH pages, aligned */
 	BlockNumber blocks[TESTENV_BATCH];
+	const char *sources[TESTENV_BATCH];	/* images: there, or pinned */
+	Buffer		pins[TESTENV_BATCH];
 } TestenvPageBatch;
 
 extern void testenv_batch_begin(TestenvPageBatch *batch, Relation rel,
@@ -428,17 +566,38 @@ extern void testenv_batch_begin(TestenvPageBatch *batch, Relation rel,
 extern char *testenv_batch_room(void);
 extern bool testenv_batch_full(const TestenvPageBatch *batch);
 extern char *testenv_batch_add(TestenvPageBatch *batch, BlockNumber block);
+extern char *testenv_batch_next_room(TestenvPageBatch *batch);
+extern void testenv_batch_add_image(TestenvPageBatch *batch, BlockNumber block,
+									const char *image, Buffer pin);
 extern void testenv_batch_flush(TestenvPageBatch *batch);
 extern void testenv_batch_append(TestenvPageBatch *batch);
+extern void testenv_overwrite_page(Relation rel, Buffer buffer, const char *image,
+								   TestenvOwnWal *wal);
 extern char *testenv_extent_room(BlockNumber npages);
 extern void testenv_write_new_blocks(Relation rel, char *images,
 									 BlockNumber first, int npages,
 									 bool standard, TestenvOwnWal *wal);
 
+/* freespace.c */
+extern uint8 testenv_freespace_category(Page page);
+extern void testenv_empty_fsm(Relation rel, TestenvOwnWal *wal);
+extern bool testenv_grow_freespace(Relation rel, BlockNumber nblocks);
+extern void testenv_take_freespace(Relation rel, BlockNumber nblocks,
+								   StringInfo bytes, int offset);
+extern void testenv_put_freespace(TestenvRestore *restore, Relation rel,
+								  const TestenvEntry *entry,
+								  const BlockNumber *blocks, int nblocks, bool all);
+extern bool testenv_same_freespace(TestenvRestore *restore, Relation rel,
+								   const TestenvEntry *entry, bool locked);
+extern void testenv_verify_freespace(TestenvRestore *restore);
+
 /* image.c */
 extern void testenv_read_image(TestenvRestore *restore, int entry,
 							   BlockNumber block, char *page,
 							   BufferAccessStrategy strategy);
+extern const char *testenv_pin_image(TestenvRestore *restore, int entry,
+									 BlockNumber block, char *room,
+									 BufferAccessStrategy strategy, Buffer *buffer);
 
 /* store.c */
 extern Oid	testenv_schema_oid(void);
@@ -459,6 +618,8 @@ extern void testenv_store_counters(Relation store, TestenvCounters *counters);
 extern void testenv_store_count_restore(Relation store);
 extern void testenv_store_read(Relation store, BlockNumber block, char *page,
 							   BufferAccessStrategy strategy);
+extern void testenv_store_bytes(Relation store, BlockNumber first, uint64 offset,
+								char *bytes, Size len);
 
 typedef struct TestenvStoreWriter TestenvStoreWriter;
 extern TestenvStoreWriter *testenv_writer_begin(Relation store);
@@ -490,8 +651,12 @@ extern char *testenv_uncovered_relations(void);
 extern char *testenv_relation_name(Oid relid);
 
 /* mapping.c */
-extern TestenvMapping *testenv_mapping(TestenvDirectory *dir,
-									   const TestenvState *state);
+extern TestenvMapping *testenv_mapping(TestenvDirectory *dir);
+extern int	testenv_mapping_entry(const TestenvMapping *mapping,
+								  const RelFileLocator *locator);
+extern XLogRecPtr testenv_mapping_seen(const TestenvState *state);
+extern void testenv_mapping_see(const TestenvState *state, XLogRecPtr lsn);
+extern bool testenv_trusted(const TestenvRestore *restore, int entry);
 
 extern bool testenv_mapping_is_current(const TestenvMapping *mapping);
 

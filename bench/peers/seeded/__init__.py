@@ -1,0 +1,1 @@
+# The Django application whose tables the bench seeds.

@@ -1,0 +1,1 @@
+# Empty, but there: Django serializes the rows only of applications with migrations.

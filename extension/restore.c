@@ -344,7 +344,7 @@ put_images_back(TestenvRestore *restore)
 	testenv_own_wal_note(&restore->wal);
 	for_each_table(restore, testenv_putback_pages);
 	testenv_clock(restore, TESTENV_STEP_PAGES);
-	for_each_table(restore, testenv_putback_cut);
+	testenv_putback_cuts(restore);
 	for_each_table(restore, count_table);
 	testenv_clock(restore, TESTENV_STEP_CUT);
 	put_sequences(restore);

@@ -523,13 +523,17 @@ extern void testenv_change_block(TestenvChanges *changes, int entry,
 /* putback.c */
 extern void testenv_putback_grow(TestenvRestore *restore, int entry);
 extern void testenv_putback_pages(TestenvRestore *restore, int entry);
-extern void testenv_putback_cut(TestenvRestore *restore, int entry);
+extern void testenv_putback_cuts(TestenvRestore *restore);
 extern void testenv_forget_metapage(Relation index);
 
 /* rebuild.c */
 extern void testenv_rebuild_index(TestenvRestore *restore,
 								  const TestenvCatalogIndex *index);
 extern bool testenv_empty_table(Oid relid);
+
+/* cut.c */
+extern void testenv_cut_files(TestenvRestore *restore, Relation *rels,
+							  const BlockNumber *nblocks, int n);
 
 /* sequence.c */
 extern void testenv_sequence_copy(Relation rel, char *image);

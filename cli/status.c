@@ -44,9 +44,7 @@ send_facts(Target *target)
 					   " WHERE e.extname = 'testenv' AND p.proname IN " FUNCTIONS
 					   "  AND NOT pg_catalog.has_function_privilege(p.oid, 'EXECUTE')) AS not_granted, "
 					   "extract(epoch FROM pg_catalog.now() - (SELECT b.stats_reset FROM pg_catalog.pg_stat_bgwriter b, pg_catalog.pg_stat_archiver a "
-					   " WHERE b.stats_reset = a.stats_reset)) AS crash_ago, "
-					   "(SELECT n.nspname FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace "
-					   " WHERE e.extname = 'pg_stat_statements') AS statements "
+					   " WHERE b.stats_reset = a.stats_reset)) AS crash_ago "
 					   "FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()");
 }
 
@@ -122,37 +120,14 @@ send_sessions(Target *target)
 					   "WHERE a.backend_type IS DISTINCT FROM 'autovacuum worker' ORDER BY seconds DESC NULLS LAST");
 }
 
-/* Where pg_stat_statements counts, it has the slowest restore. */
-static bool
-send_statements(Target *target)
-{
-	const char *schema = cell(target->answers[STEP_FACTS], 0, "statements");
-	Buffer		sql;
-	char	   *name;
-	bool		sent;
-
-	if (schema == NULL)
-		return false;
-	name = quote_name(target->conn, schema);
-	buffer_init(&sql);
-	buffer_format(&sql, "SELECT max(s.max_exec_time) AS slowest FROM %s.pg_stat_statements s "
-					  "WHERE s.dbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) "
-					  "AND s.query ~ 'testenv_restore *\\(' AND s.query !~ 'pg_stat_statements'", name);
-	sent = send_secure(target, sql.data);
-	buffer_free(&sql);
-	free(name);
-	return sent;
-}
-
 static const Step facts_step = {send_facts, NULL, false};
 static const Step snapshots_step = {send_snapshots, NULL, true};
 static const Step clean_step = {send_clean, NULL, true};
 static const Step settings_step = {send_settings, NULL, false};
 static const Step sessions_step = {send_sessions, NULL, false};
-static const Step statements_step = {send_statements, NULL, true};
 
 static const Step *const status_steps[STEP_COUNT] = {
-	&find_extension, &facts_step, &snapshots_step, &clean_step, &settings_step, &sessions_step, &statements_step
+	&find_extension, &facts_step, &snapshots_step, &clean_step, &settings_step, &sessions_step
 };
 
 static const Work status_work = {"looking", status_steps, STEP_COUNT, 0, false};
@@ -294,7 +269,7 @@ judge_sessions(const Target *target, Judgement *judgement)
 	}
 }
 
-/* How long restores took: by the extension's count, else the server's. */
+/* How long restores took, as the extension counts. */
 static void
 judge_times(const Target *target, Judgement *judgement)
 {
@@ -302,8 +277,6 @@ judge_times(const Target *target, Judgement *judgement)
 	const char *slowest = cell(snapshots, 0, "slowest_restore_ms");
 	const char *last = cell(snapshots, 0, "last_restore_ms");
 
-	if (slowest == NULL)
-		slowest = cell(target->answers[STEP_STATEMENTS], 0, "slowest");
 	judgement->slowest_ms = slowest == NULL ? -1 : strtod(slowest, NULL);
 	judgement->last_ms = last == NULL ? -1 : strtod(last, NULL);
 }

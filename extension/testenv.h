@@ -117,6 +117,8 @@ typedef struct TestenvCounters
 {
 	uint64		restores;
 	TimestampTz last_restored_at;	/* 0: never */
+	double		last_ms;		/* what that restore took */
+	double		slowest_ms;
 } TestenvCounters;
 
 /* A store's directory, read once per backend. */
@@ -373,6 +375,7 @@ typedef struct TestenvRestore
 	bool		alone;			/* in the database: nobody to be told anything */
 	bool		comparing;		/* the first difference is enough */
 	bool		checking;		/* only pages count, for check_detector */
+	instr_time	began;
 	instr_time	clock;			/* when the step before ended */
 	instr_time	steps[TESTENV_STEPS];
 	MemoryContext context;
@@ -625,7 +628,7 @@ extern void testenv_store_header(Relation store, TestenvHeader *header);
 extern bool testenv_store_header_valid(const TestenvHeader *header,
 									   BlockNumber nblocks);
 extern void testenv_store_counters(Relation store, TestenvCounters *counters);
-extern void testenv_store_count_restore(Relation store);
+extern void testenv_store_count_restore(Relation store, double ms);
 extern void testenv_store_read(Relation store, BlockNumber block, char *page,
 							   BufferAccessStrategy strategy);
 extern void testenv_store_bytes(Relation store, BlockNumber first, uint64 offset,

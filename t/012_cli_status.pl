@@ -57,28 +57,10 @@ cli('restore', '-q', '-d', 'a_test');
 is("$of->{snapshot}{restores} " . ($of->{clean} ? 'clean' : 'changed'), '1 clean', 'a restore: counted, clean');
 like($of->{snapshot}{last_restored_at}, qr/^\d{4}-\d\d-\d\dT/, 'and when');
 
-# --- the slowest restore, as far as somebody counts it
-is($of->{slowest_restore_ms}, undef, 'nobody counts: not known');
-$node->safe_psql('postgres', 'CREATE DATABASE counting_test TEMPLATE a_test');
-$node->safe_psql('counting_test', <<'SQL');
-ALTER EXTENSION testenv DROP FUNCTION testenv_snapshots();
-ALTER FUNCTION testenv_snapshots() RENAME TO real_snapshots;
-CREATE FUNCTION testenv_snapshots() RETURNS TABLE (slowest_restore_ms float8, last_restore_ms float8, name text, label text, created_at timestamptz, tables int, sequences int,
-	pages bigint, bytes bigint, is_current boolean, restores bigint, last_restored_at timestamptz) LANGUAGE sql AS 'SELECT 12.5, 2.25, r.* FROM real_snapshots() r';
-SQL
-($of) = status('counting_test');
-is("$of->{slowest_restore_ms} $of->{last_restore_ms}", '12.5 2.25', 'a version of the extension that counts');
-like(cli('status', '-d', 'counting_test')->{out}, qr/ 12\.5 ms +as it was$/m, 'in the table, too');
-if ($node->safe_psql('postgres', q{SELECT count(*) FROM pg_available_extensions WHERE name = 'pg_stat_statements'}))
-{
-	$node->append_conf('postgresql.conf', "shared_preload_libraries = 'pg_stat_statements'\n");
-	$node->restart;
-	$node->safe_psql('a_test', 'CREATE EXTENSION pg_stat_statements; SELECT pg_stat_statements_reset()');
-	cli('restore', '-q', '-d', 'a_test');
-	($of) = status('a_test');
-	cmp_ok($of->{slowest_restore_ms} // -1, '>', 0, 'pg_stat_statements counts');
-	$node->safe_psql('a_test', 'DROP EXTENSION pg_stat_statements');
-}
+# --- how long they took
+cmp_ok($of->{last_restore_ms}, '>', 0, 'the last restore took some time');
+cmp_ok($of->{slowest_restore_ms}, '>=', $of->{last_restore_ms}, 'no more than the slowest');
+like(cli('status', '-d', 'a_test')->{out}, qr/ [\d.]+ ms +as it was$/m, 'in the table, too');
 
 # --- sessions and prepared transactions in the way
 my $session = held_lock('a_test');
@@ -143,9 +125,10 @@ is($run->{code}, 1, 'the worst one counts');
 like($run->{json}{databases}[0]{reasons}[0], qr/database "missing_test" does not exist/, 'why the first is unhealthy');
 is($run->{json}{databases}[1]{reasons}[0], 'extension "testenv" is not installed in database "plain_test"', 'and the second');
 like($run->{err}, qr/^testenv: database "plain_test": ERROR:.*\nHINT:/m, 'and the whole message on stderr');
-is(join(' ', map { $_->{name} } @{ cli_json('status', '--all')->{json}{databases} }), 'a_test counting_test', 'status --all');
+$node->safe_psql('postgres', 'CREATE DATABASE second_test TEMPLATE a_test');
+is(join(' ', map { $_->{name} } @{ cli_json('status', '--all')->{json}{databases} }), 'a_test second_test', 'status --all');
 
-$node->safe_psql('postgres', 'DROP DATABASE counting_test');
+$node->safe_psql('postgres', 'DROP DATABASE second_test');
 
 # --- a crash
 $node->safe_psql('a_test', q{UPDATE t SET v = 'changed'});

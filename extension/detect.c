@@ -48,6 +48,7 @@
 #define READ_NS_PER_BYTE 0.18
 #define LOOK_NS_PER_TABLE 15000.0
 #define LOOK_NS_PER_INDEX_PAGE 300.0
+#define LOOK_NS_PER_INDEX_PAGE_READ 2500.0	/* more of them than shared buffers keep */
 #define FLUSH_NS 1000000.0
 
 /* How often the detectors may disagree because somebody else writes */
@@ -544,7 +545,8 @@ choose_detector(TestenvRestore *restore)
 	XLogRecPtr	now = wal_position();
 	double		read = now > from ? (double) (now - from) * READ_NS_PER_BYTE : 0;
 	double		look = (double) mapping->nroots * LOOK_NS_PER_TABLE +
-		(double) mapping->weight * LOOK_NS_PER_INDEX_PAGE;
+		(double) mapping->weight * (mapping->weight > (uint64) NBuffers / 4 ?
+									LOOK_NS_PER_INDEX_PAGE_READ : LOOK_NS_PER_INDEX_PAGE);
 
 	/* looking needs no WAL on the disk */
 	if (now > from && enableFsync && GetXLogWriteRecPtr() < testenv_lsn_end(now))

@@ -56,8 +56,8 @@
 #endif
 
 /* Rows that are looked up, blocks that are compared: no more */
-#define MAX_GONE 256
-#define MAX_BLOCKS 64
+#define MAX_GONE 4096
+#define MAX_BLOCKS 4096
 
 /* A row of the snapshot that is not there now: its image, and where its entries point. */
 typedef struct Gone

@@ -262,7 +262,8 @@ read_blocks(Reading *reading, const TestenvWalRecord *record)
 			continue;
 		change = touch(restore, entry);
 		change->map = true;
-		if (record->rmid == RM_XLOG_ID)
+		if (record->rmid == RM_XLOG_ID &&
+			(record->info & ~XLR_INFO_MASK) == XLOG_FPI)
 			change->imaged = true;
 		if (named->fork == MAIN_FORKNUM)
 			testenv_change_block_any(restore->changes, change, named->block);

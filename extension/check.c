@@ -158,9 +158,7 @@ check_group(Check *check, int number)
 
 	/* somebody else's work since? */
 	if (check->count > count && !restore->locked[number] &&
-		(restore->dir->entries[number].kind == TESTENV_SEQUENCE ?
-		 testenv_look_sequence(restore, number) :
-		 testenv_look_table(restore, number)) != TESTENV_CLEAN)
+		testenv_look_root(restore, number) != TESTENV_CLEAN)
 	{
 		check->count = count;
 		check->list.len = len;

@@ -324,8 +324,7 @@ look_root(TestenvRestore *restore, int entry, LockList *list)
 	if (RecoveryInProgress() &&
 		restore->dir->entries[entry].relpersistence == RELPERSISTENCE_UNLOGGED)
 		return true;
-	look = restore->dir->entries[entry].kind == TESTENV_SEQUENCE ?
-		testenv_look_sequence(restore, entry) : testenv_look_table(restore, entry);
+	look = testenv_look_root(restore, entry);
 	if (look == TESTENV_CHANGED)
 		add_root(restore, entry, true, list);
 	return look != TESTENV_STALE;
@@ -376,44 +375,27 @@ look_once(TestenvRestore *restore, LockList *list)
  * Whoever holds AccessExclusiveLock on a table is about to change it, and
  * nothing may have been written yet: TRUNCATE and ALTER TABLE make new files,
  * DROP waits for the commit.  It is waited for, or it would land in the next
- * test.  Such locks are in the WAL; where wal_level is minimal, they are in the
- * lock table only.  (What has no transaction id has changed nothing.)
+ * test.  (What has no transaction id has changed nothing.)
  */
 static void
 find_exclusive_locks(TestenvRestore *restore, LockList *list)
 {
-	int			n;
-	int			i;
+	ListCell   *cell;
 
-	for (i = 0; i < restore->nexclusive; i++)
+	foreach(cell, restore->exclusive)
 	{
-		int			root = restore->exclusive[i];
+		int			root = lfirst_int(cell);
+		Oid			relid = restore->mapping->targets[root].relid;
 
 		if (restore->locked[root])
 			continue;
-		if (ConditionalLockRelationOid(restore->mapping->targets[root].relid, AccessShareLock))
-			UnlockRelationOid(restore->mapping->targets[root].relid, AccessShareLock);
+		if (ConditionalLockRelationOid(relid, AccessShareLock))
+			UnlockRelationOid(relid, AccessShareLock);
 		else
 			add_root(restore, root, true, list);
 	}
-	restore->nexclusive = 0;
-
-	if (!XLogStandbyInfoActive())
-	{
-		xl_standby_lock *locks = GetRunningTransactionLocks(&n);
-
-		for (i = 0; i < n; i++)
-		{
-			int			root;
-
-			if (testenv_lock_database(&locks[i]) != MyDatabaseId)
-				continue;
-			root = testenv_mapping_root(restore->mapping, restore->dir, locks[i].relOid);
-			if (root >= 0 && !restore->locked[root])
-				add_root(restore, root, true, list);
-		}
-		pfree(locks);
-	}
+	list_free(restore->exclusive);
+	restore->exclusive = NIL;
 }
 
 /*
@@ -431,9 +413,9 @@ read_once(TestenvRestore *restore, LockList *list)
 	for (i = 0; i < mapping->nlooked; i++)
 		if (!look_root(restore, mapping->looked[i], list))
 			return false;
-	while (restore->npending > 0)
+	while (restore->pending != NIL)
 	{
-		int			root = restore->pending[restore->npending - 1];
+		int			root = llast_int(restore->pending);
 		TestenvLook look = TESTENV_CHANGED;
 
 		CHECK_FOR_INTERRUPTS();
@@ -447,7 +429,7 @@ read_once(TestenvRestore *restore, LockList *list)
 			else
 				restore->noted[root] = false;
 		}
-		restore->npending--;
+		restore->pending = list_delete_last(restore->pending);
 	}
 	look_new_tables(restore, list);
 	return true;
@@ -599,9 +581,7 @@ detectors_agree(TestenvRestore *restore, int tries)
 
 		if (restore->locked[entry] || !ConditionalLockRelationOid(relid, AccessShareLock))
 			continue;
-		agree = (dir->entries[entry].kind == TESTENV_SEQUENCE ?
-				 testenv_look_sequence(restore, entry) :
-				 testenv_look_table(restore, entry)) == TESTENV_CLEAN;
+		agree = testenv_look_root(restore, entry) == TESTENV_CLEAN;
 		UnlockRelationOid(relid, AccessShareLock);
 		if (!agree && tries >= MAX_TRIES)
 			ereport(ERROR,
@@ -701,9 +681,7 @@ testenv_still_clean(TestenvRestore *restore)
 	{
 		if (restore->locked[entry])
 			continue;
-		if ((dir->entries[entry].kind == TESTENV_SEQUENCE ?
-			 testenv_look_sequence(restore, entry) :
-			 testenv_look_table(restore, entry)) != TESTENV_CLEAN)
+		if (testenv_look_root(restore, entry) != TESTENV_CLEAN)
 			return false;
 	}
 	return true;

@@ -440,8 +440,8 @@ toast_entry(TestenvDirectory *dir, int entry)
  * included?  Takes and releases the locks it needs, unless the table is
  * already locked by the restore.
  */
-TestenvLook
-testenv_look_table(TestenvRestore *restore, int entry)
+static TestenvLook
+look_table(TestenvRestore *restore, int entry)
 {
 	TestenvDirectory *dir = restore->dir;
 	int			last = entry + dir->entries[entry].nchildren;
@@ -489,12 +489,34 @@ testenv_look_block(TestenvRestore *restore, int entry, BlockNumber block)
 	else
 	{
 		look_begin(&look, restore, entry, false);
-		measure(&look, NULL);
+		look.nblocks = 1;		/* of a sequence, always */
+		if (look.entry->kind != TESTENV_SEQUENCE)
+			measure(&look, NULL);
 		if (block < look.nblocks && candidate(&look, block))
 			result = TESTENV_CLEAN;
 	}
 	UnlockRelationOid(relid, AccessShareLock);
 	return result;
+}
+
+/* Has a sequence changed?  It is one page. */
+static TestenvLook
+look_sequence(TestenvRestore *restore, int entry)
+{
+	TestenvLook result = testenv_look_block(restore, entry, 0);
+
+	if (result == TESTENV_CLEAN && restore->redo &&
+		(restore->dir->entries[entry].flags & TESTENV_CACHED_SEQ))
+		result = TESTENV_CHANGED;
+	return result;
+}
+
+/* Has a table or a sequence changed since the snapshot? */
+TestenvLook
+testenv_look_root(TestenvRestore *restore, int root)
+{
+	return restore->dir->entries[root].kind == TESTENV_SEQUENCE ?
+		look_sequence(restore, root) : look_table(restore, root);
 }
 
 /*
@@ -543,7 +565,7 @@ testenv_look_changes(TestenvRestore *restore, int root)
 	int			i;
 
 	if (dir->entries[root].kind == TESTENV_SEQUENCE)
-		return testenv_look_sequence(restore, root);
+		return look_sequence(restore, root);
 	if (!ConditionalLockRelationOid(relid, AccessShareLock))
 		return TESTENV_CHANGED;
 	if (!testenv_mapping_is_current(restore->mapping))
@@ -569,30 +591,7 @@ testenv_look_changes(TestenvRestore *restore, int root)
 	if (OidIsValid(toastid))
 		UnlockRelationOid(toastid, AccessShareLock);
 	UnlockRelationOid(relid, AccessShareLock);
-	return result == TESTENV_CLEAN ? testenv_look_table(restore, root) : result;
-}
-
-/* The same for a sequence: it is one page. */
-TestenvLook
-testenv_look_sequence(TestenvRestore *restore, int entry)
-{
-	Oid			relid = restore->mapping->targets[entry].relid;
-	TestenvLook result = TESTENV_CHANGED;
-	Look		look;
-
-	if (!ConditionalLockRelationOid(relid, AccessShareLock))
-		return TESTENV_CHANGED;
-	if (!testenv_mapping_is_current(restore->mapping))
-		result = TESTENV_STALE;
-	else
-	{
-		look_begin(&look, restore, entry, false);
-		if (candidate(&look, 0) &&
-			!(restore->redo && (look.entry->flags & TESTENV_CACHED_SEQ)))
-			result = TESTENV_CLEAN;
-	}
-	UnlockRelationOid(relid, AccessShareLock);
-	return result;
+	return result == TESTENV_CLEAN ? look_table(restore, root) : result;
 }
 
 /*
@@ -654,9 +653,6 @@ testenv_look_marks(TestenvRestore *restore, int entry)
 	Look		look;
 
 	look_begin(&look, restore, entry, true);
-	if (look.entry->relam == GIN_AM_OID || look.entry->relam == BRIN_AM_OID ||
-		look.entry->relam == SPGIST_AM_OID)
-		return;
 	end = look.entry->nblocks;
 	if (change->cut)
 	{

@@ -339,57 +339,50 @@ testenv_putback_pages(TestenvRestore *restore, int entry)
 void
 testenv_putback_cuts(TestenvRestore *restore)
 {
-	Relation   *rels = NULL;
-	BlockNumber *nblocks = NULL;
-	TestenvChange **changes = NULL;
-	int			n = 0;
-	int			pass;
+	List	   *grown = NIL;
+	Relation   *rels;
+	BlockNumber *nblocks;
+	int			n;
 	int			r;
 	int			i;
 
-	/* count first, then open */
-	for (pass = 0; pass < 2; pass++)
+	for (r = 0; r < restore->nroots; r++)
 	{
-		int			k = 0;
+		int			root = restore->roots[r];
 
-		for (r = 0; r < restore->nroots; r++)
-			for (i = restore->roots[r];
-				 i <= restore->roots[r] + (int) restore->dir->entries[restore->roots[r]].nchildren;
-				 i++)
-			{
-				TestenvChange *change = testenv_change_of(restore->changes, i);
-
-				if (change == NULL || restore->dir->entries[i].kind == TESTENV_SEQUENCE ||
-					!OidIsValid(restore->mapping->targets[i].relid) ||
-					change->length <= restore->dir->entries[i].nblocks)
-					continue;
-				if (pass == 1)
-				{
-					rels[k] = relation_open(restore->mapping->targets[i].relid, AccessShareLock);
-					nblocks[k] = restore->dir->entries[i].nblocks;
-					changes[k] = change;
-				}
-				k++;
-			}
-		if (k == 0)
-			return;
-		if (pass == 0)
+		for (i = root; i <= root + (int) restore->dir->entries[root].nchildren; i++)
 		{
-			n = k;
-			rels = palloc(sizeof(Relation) * n);
-			nblocks = palloc(sizeof(BlockNumber) * n);
-			changes = palloc(sizeof(TestenvChange *) * n);
+			TestenvChange *change = testenv_change_of(restore->changes, i);
+
+			if (change != NULL && restore->dir->entries[i].kind != TESTENV_SEQUENCE &&
+				OidIsValid(restore->mapping->targets[i].relid) &&
+				change->length > restore->dir->entries[i].nblocks)
+				grown = lappend(grown, change);
 		}
 	}
+	n = list_length(grown);
+	if (n == 0)
+		return;
 
+	rels = palloc(sizeof(Relation) * n);
+	nblocks = palloc(sizeof(BlockNumber) * n);
+	for (i = 0; i < n; i++)
+	{
+		int			entry = ((TestenvChange *) list_nth(grown, i))->entry;
+
+		rels[i] = relation_open(restore->mapping->targets[entry].relid, AccessShareLock);
+		nblocks[i] = restore->dir->entries[entry].nblocks;
+	}
 	testenv_cut_files(restore, rels, nblocks, n);
 	for (i = 0; i < n; i++)
 	{
-		changes[i]->wrote = true;
-		finish_relation(restore, rels[i], &restore->dir->entries[changes[i]->entry], changes[i]);
+		TestenvChange *change = list_nth(grown, i);
+
+		change->wrote = true;
+		finish_relation(restore, rels[i], &restore->dir->entries[change->entry], change);
 		relation_close(rels[i], NoLock);
 	}
+	list_free(grown);
 	pfree(rels);
 	pfree(nblocks);
-	pfree(changes);
 }

@@ -353,12 +353,8 @@ typedef struct TestenvRestore
 	int			nroots;
 	int		   *roots;			/* entries that are locked */
 	int			maxroots;
-	int			npending;
-	int			maxpending;
-	int		   *pending;		/* entries that the WAL names, not locked */
-	int			nexclusive;
-	int			maxexclusive;
-	int		   *exclusive;		/* entries that the WAL says are locked exclusively */
+	List	   *pending;		/* int: entries that the WAL names, not locked */
+	List	   *exclusive;		/* int: entries that others may have locked exclusively */
 	TestenvDetector detector;
 	XLogRecPtr	read_to;		/* the WAL has been read up to here */
 	int64		wal_bytes;		/* read */
@@ -462,8 +458,7 @@ typedef enum TestenvLook
 	TESTENV_STALE				/* the catalogs changed: map again */
 } TestenvLook;
 
-extern TestenvLook testenv_look_table(TestenvRestore *restore, int entry);
-extern TestenvLook testenv_look_sequence(TestenvRestore *restore, int entry);
+extern TestenvLook testenv_look_root(TestenvRestore *restore, int root);
 extern TestenvLook testenv_look_block(TestenvRestore *restore, int entry,
 									  BlockNumber block);
 extern TestenvLook testenv_look_changes(TestenvRestore *restore, int root);

@@ -85,14 +85,7 @@ touch(TestenvRestore *restore, int entry)
 	if (!restore->noted[root])
 	{
 		restore->noted[root] = true;
-		if (restore->npending == restore->maxpending)
-		{
-			restore->maxpending = Max(64, 2 * restore->maxpending);
-			restore->pending = restore->pending == NULL ?
-				MemoryContextAlloc(restore->context, sizeof(int) * restore->maxpending) :
-				repalloc_huge(restore->pending, sizeof(int) * (Size) restore->maxpending);
-		}
-		restore->pending[restore->npending++] = root;
+		restore->pending = lappend_int(restore->pending, root);
 	}
 	return testenv_change(restore->changes, entry);
 }
@@ -178,6 +171,17 @@ read_smgr(Reading *reading, const TestenvWalRecord *record)
 	}
 }
 
+/* Note a table that somebody has locked exclusively. */
+static void
+note_lock(TestenvRestore *restore, const xl_standby_lock *lock)
+{
+	int			root = testenv_lock_database(lock) == MyDatabaseId ?
+		testenv_mapping_root(restore->mapping, restore->dir, lock->relOid) : -1;
+
+	if (root >= 0 && !restore->locked[root])
+		restore->exclusive = lappend_int(restore->exclusive, root);
+}
+
 /*
  * Tables that somebody has locked exclusively: not changed yet, perhaps, but
  * about to be.  Own locks are among them.
@@ -185,29 +189,12 @@ read_smgr(Reading *reading, const TestenvWalRecord *record)
 static void
 read_locks(Reading *reading, const TestenvWalRecord *record)
 {
-	TestenvRestore *restore = reading->restore;
 	const char *data = testenv_wal_data(reading->wal, record);
 	const xl_standby_locks *locks = (const xl_standby_locks *) data;
 	int			i;
 
 	for (i = 0; data != NULL && i < locks->nlocks; i++)
-	{
-		int			root;
-
-		if (testenv_lock_database(&locks->locks[i]) != MyDatabaseId)
-			continue;
-		root = testenv_mapping_root(restore->mapping, restore->dir, locks->locks[i].relOid);
-		if (root < 0 || restore->locked[root])
-			continue;
-		if (restore->nexclusive == restore->maxexclusive)
-		{
-			restore->maxexclusive = Max(64, 2 * restore->maxexclusive);
-			restore->exclusive = restore->exclusive == NULL ?
-				MemoryContextAlloc(restore->context, sizeof(int) * restore->maxexclusive) :
-				repalloc_huge(restore->exclusive, sizeof(int) * (Size) restore->maxexclusive);
-		}
-		restore->exclusive[restore->nexclusive++] = root;
-	}
+		note_lock(reading->restore, &locks->locks[i]);
 }
 
 /* The database's OID comes first in every record of this kind. */
@@ -372,9 +359,22 @@ touch_moved(TestenvRestore *restore)
 	}
 }
 
+/* Exclusive locks, where they are not logged: those in the lock table. */
+static void
+note_unlogged_locks(TestenvRestore *restore)
+{
+	int			n;
+	xl_standby_lock *locks = GetRunningTransactionLocks(&n);
+	int			i;
+
+	for (i = 0; i < n; i++)
+		note_lock(restore, &locks[i]);
+	pfree(locks);
+}
+
 /*
- * Note what the mapping tells of changes that are not in the WAL: new storage,
- * and metapages of SP-GiST.
+ * Note what is not in the WAL: new storage, metapages of SP-GiST, and where
+ * wal_level is minimal, exclusive locks.
  */
 void
 testenv_wal_beside(TestenvRestore *restore)
@@ -383,6 +383,8 @@ testenv_wal_beside(TestenvRestore *restore)
 	int			i;
 
 	touch_moved(restore);
+	if (!XLogStandbyInfoActive())
+		note_unlogged_locks(restore);
 	for (i = 0; i < mapping->nmetapages; i++)
 	{
 		int			entry = mapping->metapages[i];

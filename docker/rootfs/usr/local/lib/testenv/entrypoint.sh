@@ -159,8 +159,13 @@ testenv_create()
 		export POSTGRES_DB=$database
 		# the official one, as the hook has done its part; an existing one is kept
 		official_docker_setup_db
-		if testenv_is_test "$database"; then testenv_prepare "$database"; fi
-		if [ -d "/docker-entrypoint-initdb.d/$database" ]; then
+		if testenv_is_test "$database"; then
+			testenv_prepare "$database"
+		else
+			# it came from template1, but such a database is left alone
+			testenv_sql "$database" --command 'SET client_min_messages = warning' --command 'DROP EXTENSION IF EXISTS testenv'
+		fi
+		if compgen -G "/docker-entrypoint-initdb.d/$database/*" >/dev/null; then
 			docker_process_init_files "/docker-entrypoint-initdb.d/$database"/*
 		fi
 	)

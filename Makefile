@@ -1,4 +1,4 @@
-# Builds, installs and tests the extension.
+# Builds, installs and tests the extension and the program of cli/.
 #
 #   make, make install, make installcheck    as in every PGXS extension
 #   make check                               throwaway server, every suite
@@ -67,6 +67,19 @@ override CPPFLAGS := $(filter-out $(addprefix -I,$(server_include)),$(CPPFLAGS))
 
 # Objects of another server or of older headers must not be linked.
 $(OBJS): $(wildcard extension/*.h) $(BUILT_WITH)
+
+# The program has a makefile of its own, because PGXS builds a module or a
+# program, not both.
+all: all-cli
+install: install-cli
+uninstall: uninstall-cli
+clean: clean-cli
+
+.PHONY: all-cli install-cli uninstall-cli clean-cli
+all-cli install-cli uninstall-cli clean-cli: %-cli:
+	$(MAKE) -C cli PG_CONFIG='$(PG_CONFIG)' $*
+
+install-cli: all-cli
 
 .PHONY: FORCE
 $(BUILT_WITH): FORCE

@@ -202,8 +202,8 @@ build_extension()
 	copy_server
 	mkdir "$work/src"
 	cd "$checkout"
-	for part in Makefile testenv.control extension sql expected specs t; do
-		[ ! -e "$part" ] || tar -c --exclude='*.o' --exclude='*.so' --exclude='*.bc' --exclude=.built-with \
+	for part in Makefile testenv.control extension cli sql expected specs t; do
+		[ ! -e "$part" ] || tar -c --exclude='*.o' --exclude='*.so' --exclude='*.bc' --exclude=.built-with --exclude=cli/testenv \
 			--exclude=__pycache__ --exclude=tmp_check "$part" | tar -x --no-same-owner -C "$work/src"
 	done
 	cd "$work"

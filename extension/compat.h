@@ -78,6 +78,15 @@ typedef bool TU_UpdateIndexes;
 #define testenv_smgrclose(reln) ((void) (reln))
 #endif
 
+/* 18 wants to know how long files are that are cut */
+#if PG_VERSION_NUM < 180000
+#define testenv_smgrtruncate(reln, forks, nforks, old, new) \
+	((void) (old), smgrtruncate((reln), (forks), (nforks), (new)))
+#else
+#define testenv_smgrtruncate(reln, forks, nforks, old, new) \
+	smgrtruncate((reln), (forks), (nforks), (old), (new))
+#endif
+
 /* 16 learned to extend a file without writing zeroes through the kernel */
 #if PG_VERSION_NUM < 160000
 #define TESTENV_NO_ZEROEXTEND

@@ -48,6 +48,7 @@
 #define READ_NS_PER_BYTE 0.3
 #define LOOK_NS_PER_TABLE 8000.0
 #define LOOK_NS_PER_INDEX_PAGE 300.0
+#define FLUSH_NS 1000000.0
 
 /* How often the detectors may disagree because somebody else writes */
 #define MAX_TRIES 20
@@ -543,6 +544,10 @@ choose_detector(TestenvRestore *restore)
 		READ_NS_PER_BYTE;
 	double		look = (double) mapping->nroots * LOOK_NS_PER_TABLE +
 		(double) mapping->weight * LOOK_NS_PER_INDEX_PAGE;
+
+	/* looking needs no WAL on the disk */
+	if (enableFsync && GetXLogWriteRecPtr() < testenv_lsn_end(wal_position()))
+		read += FLUSH_NS;
 
 	if (!restore->speaks || restore->redo || RecoveryInProgress())
 		restore->detector = TESTENV_DETECT_LOOK;

@@ -25,6 +25,9 @@
 
 #include "testenv.h"
 
+/* Columns of testenv_snapshots() */
+#define SNAPSHOT_COLUMNS 12
+
 PG_FUNCTION_INFO_V1(testenv_snapshot);
 PG_FUNCTION_INFO_V1(testenv_restore);
 PG_FUNCTION_INFO_V1(testenv_drop);
@@ -232,7 +235,7 @@ describe_store(Oid storeid, Oid current, Datum *values, bool *nulls)
 	if (valid)
 		testenv_store_counters(store, &counters);
 
-	memset(nulls, !valid, sizeof(bool) * 10);
+	memset(nulls, !valid, sizeof(bool) * SNAPSHOT_COLUMNS);
 	nulls[0] = false;
 	values[0] = CStringGetTextDatum(testenv_store_snapshot_name(storeid));
 	if (valid)
@@ -245,7 +248,9 @@ describe_store(Oid storeid, Oid current, Datum *values, bool *nulls)
 		values[5] = Int64GetDatum(header.npages);
 		values[8] = Int64GetDatum(counters.restores);
 		values[9] = TimestampTzGetDatum(counters.last_restored_at);
-		nulls[9] = counters.last_restored_at == 0;
+		values[10] = Float8GetDatum(counters.last_ms);
+		values[11] = Float8GetDatum(counters.slowest_ms);
+		nulls[9] = nulls[10] = nulls[11] = counters.last_restored_at == 0;
 	}
 	values[6] = Int64GetDatum((int64) RelationGetNumberOfBlocks(store) * BLCKSZ);
 	nulls[6] = false;
@@ -257,7 +262,8 @@ describe_store(Oid storeid, Oid current, Datum *values, bool *nulls)
 
 /*
  * testenv_snapshots() -> SETOF (name, label, created_at, tables, sequences,
- *	pages, bytes, is_current, restores, last_restored_at)
+ *	pages, bytes, is_current, restores, last_restored_at, last_restore_ms,
+ *	slowest_restore_ms)
  *
  * The snapshots of this database; is_current is the one that testenv_restore()
  * without a name means.  A store of another version shows its name and size.
@@ -277,8 +283,8 @@ testenv_snapshots(PG_FUNCTION_ARGS)
 	current = testenv_current_store(state);
 	foreach(cell, testenv_store_list())
 	{
-		Datum		values[10] = {0};
-		bool		nulls[10];
+		Datum		values[SNAPSHOT_COLUMNS] = {0};
+		bool		nulls[SNAPSHOT_COLUMNS];
 
 		if (describe_store(lfirst_oid(cell), current, values, nulls))
 			tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);

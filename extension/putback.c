@@ -34,7 +34,6 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/pg_am.h"
-#include "catalog/storage.h"
 #include "commands/matview.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -52,12 +51,9 @@
 typedef void (*PutbackStep) (TestenvRestore *restore, Relation rel,
 							 const TestenvEntry *entry, TestenvChange *change);
 
-/*
- * Run a step for a table and everything that belongs to it, or for what of it
- * has to be cut.
- */
+/* Run a step for a table and everything that belongs to it. */
 static void
-for_each_relation(TestenvRestore *restore, int entry, PutbackStep step, bool cut)
+for_each_relation(TestenvRestore *restore, int entry, PutbackStep step)
 {
 	int			last = entry + restore->dir->entries[entry].nchildren;
 	int			i;
@@ -69,8 +65,7 @@ for_each_relation(TestenvRestore *restore, int entry, PutbackStep step, bool cut
 		MemoryContext old;
 		Relation	rel;
 
-		if (change == NULL || !OidIsValid(relid) ||
-			(cut && change->length <= restore->dir->entries[i].nblocks))
+		if (change == NULL || !OidIsValid(relid))
 			continue;
 		old = MemoryContextSwitchTo(restore->scratch);
 		rel = relation_open(relid, AccessShareLock);
@@ -130,7 +125,7 @@ grow_relation(TestenvRestore *restore, Relation rel, const TestenvEntry *entry,
 void
 testenv_putback_grow(TestenvRestore *restore, int entry)
 {
-	for_each_relation(restore, entry, grow_relation, false);
+	for_each_relation(restore, entry, grow_relation);
 }
 
 static void
@@ -335,21 +330,66 @@ put_relation(TestenvRestore *restore, Relation rel, const TestenvEntry *entry,
 void
 testenv_putback_pages(TestenvRestore *restore, int entry)
 {
-	for_each_relation(restore, entry, put_relation, false);
+	for_each_relation(restore, entry, put_relation);
 }
 
-static void
-cut_relation(TestenvRestore *restore, Relation rel, const TestenvEntry *entry,
-			 TestenvChange *change)
-{
-	RelationTruncate(rel, entry->nblocks);
-	change->wrote = true;
-	testenv_own_wal_note(&restore->wal);
-	finish_relation(restore, rel, entry, change);
-}
-
+/*
+ * Cut what has grown, all of it together, and do then what goes with its pages.
+ */
 void
-testenv_putback_cut(TestenvRestore *restore, int entry)
+testenv_putback_cuts(TestenvRestore *restore)
 {
-	for_each_relation(restore, entry, cut_relation, true);
+	Relation   *rels = NULL;
+	BlockNumber *nblocks = NULL;
+	TestenvChange **changes = NULL;
+	int			n = 0;
+	int			pass;
+	int			r;
+	int			i;
+
+	/* count first, then open */
+	for (pass = 0; pass < 2; pass++)
+	{
+		int			k = 0;
+
+		for (r = 0; r < restore->nroots; r++)
+			for (i = restore->roots[r];
+				 i <= restore->roots[r] + (int) restore->dir->entries[restore->roots[r]].nchildren;
+				 i++)
+			{
+				TestenvChange *change = testenv_change_of(restore->changes, i);
+
+				if (change == NULL || restore->dir->entries[i].kind == TESTENV_SEQUENCE ||
+					!OidIsValid(restore->mapping->targets[i].relid) ||
+					change->length <= restore->dir->entries[i].nblocks)
+					continue;
+				if (pass == 1)
+				{
+					rels[k] = relation_open(restore->mapping->targets[i].relid, AccessShareLock);
+					nblocks[k] = restore->dir->entries[i].nblocks;
+					changes[k] = change;
+				}
+				k++;
+			}
+		if (k == 0)
+			return;
+		if (pass == 0)
+		{
+			n = k;
+			rels = palloc(sizeof(Relation) * n);
+			nblocks = palloc(sizeof(BlockNumber) * n);
+			changes = palloc(sizeof(TestenvChange *) * n);
+		}
+	}
+
+	testenv_cut_files(restore, rels, nblocks, n);
+	for (i = 0; i < n; i++)
+	{
+		changes[i]->wrote = true;
+		finish_relation(restore, rels[i], &restore->dir->entries[changes[i]->entry], changes[i]);
+		relation_close(rels[i], NoLock);
+	}
+	pfree(rels);
+	pfree(nblocks);
+	pfree(changes);
 }

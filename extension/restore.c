@@ -344,7 +344,7 @@ put_images_back(TestenvRestore *restore)
 	testenv_own_wal_note(&restore->wal);
 	for_each_table(restore, testenv_putback_pages);
 	testenv_clock(restore, TESTENV_STEP_PAGES);
-	for_each_table(restore, testenv_putback_cut);
+	testenv_putback_cuts(restore);
 	for_each_table(restore, count_table);
 	testenv_clock(restore, TESTENV_STEP_CUT);
 	put_sequences(restore);
@@ -398,10 +398,12 @@ void
 testenv_run_restore(const char *name, bool terminate, TestenvRestore *restore)
 {
 	TestenvWait wait = {0};
+	instr_time	took;
 	bool		work;
 
 	memset(restore, 0, sizeof(*restore));
-	INSTR_TIME_SET_CURRENT(restore->clock);
+	INSTR_TIME_SET_CURRENT(restore->began);
+	restore->clock = restore->began;
 	testenv_guard("restore");
 	refuse_written_transaction();
 	wait.terminate = terminate;
@@ -437,8 +439,10 @@ testenv_run_restore(const char *name, bool terminate, TestenvRestore *restore)
 		write_state(restore, new_clean_lsn(restore));
 	else if (restore->detector == TESTENV_DETECT_WAL)
 		testenv_mapping_see(&restore->state, restore->look_lsn);
-	testenv_store_count_restore(restore->store);
 	testenv_clock(restore, TESTENV_STEP_STATE);
+	took = restore->clock;
+	INSTR_TIME_SUBTRACT(took, restore->began);
+	testenv_store_count_restore(restore->store, INSTR_TIME_GET_MILLISEC(took));
 	report_steps(restore);
 
 	if (testenv_check_detector)

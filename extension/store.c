@@ -384,7 +384,7 @@ testenv_store_counters(Relation store, TestenvCounters *counters)
  * (a crash may lose some) and a restore that changes nothing writes no WAL.
  */
 void
-testenv_store_count_restore(Relation store)
+testenv_store_count_restore(Relation store, double ms)
 {
 	TestenvCounters counters;
 	Buffer		buffer = ReadBuffer(store, COUNTERS_BLOCK);
@@ -395,6 +395,8 @@ testenv_store_count_restore(Relation store)
 	memcpy(&counters, contents, sizeof(counters));
 	counters.restores++;
 	counters.last_restored_at = GetCurrentTimestamp();
+	counters.last_ms = ms;
+	counters.slowest_ms = Max(counters.slowest_ms, ms);
 	memcpy(contents, &counters, sizeof(counters));
 	MarkBufferDirtyHint(buffer, true);
 	UnlockReleaseBuffer(buffer);

@@ -64,7 +64,9 @@ CREATE FUNCTION testenv_snapshots(
 	OUT bytes pg_catalog.int8,
 	OUT is_current pg_catalog.bool,
 	OUT restores pg_catalog.int8,
-	OUT last_restored_at pg_catalog.timestamptz)
+	OUT last_restored_at pg_catalog.timestamptz,
+	OUT last_restore_ms pg_catalog.float8,
+	OUT slowest_restore_ms pg_catalog.float8)
 RETURNS SETOF pg_catalog.record
 AS 'MODULE_PATHNAME', 'testenv_snapshots'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;

@@ -117,6 +117,8 @@ typedef struct TestenvCounters
 {
 	uint64		restores;
 	TimestampTz last_restored_at;	/* 0: never */
+	double		last_ms;		/* what that restore took */
+	double		slowest_ms;
 } TestenvCounters;
 
 /* A store's directory, read once per backend. */
@@ -373,6 +375,7 @@ typedef struct TestenvRestore
 	bool		alone;			/* in the database: nobody to be told anything */
 	bool		comparing;		/* the first difference is enough */
 	bool		checking;		/* only pages count, for check_detector */
+	instr_time	began;
 	instr_time	clock;			/* when the step before ended */
 	instr_time	steps[TESTENV_STEPS];
 	MemoryContext context;
@@ -523,13 +526,17 @@ extern void testenv_change_block(TestenvChanges *changes, int entry,
 /* putback.c */
 extern void testenv_putback_grow(TestenvRestore *restore, int entry);
 extern void testenv_putback_pages(TestenvRestore *restore, int entry);
-extern void testenv_putback_cut(TestenvRestore *restore, int entry);
+extern void testenv_putback_cuts(TestenvRestore *restore);
 extern void testenv_forget_metapage(Relation index);
 
 /* rebuild.c */
 extern void testenv_rebuild_index(TestenvRestore *restore,
 								  const TestenvCatalogIndex *index);
 extern bool testenv_empty_table(Oid relid);
+
+/* cut.c */
+extern void testenv_cut_files(TestenvRestore *restore, Relation *rels,
+							  const BlockNumber *nblocks, int n);
 
 /* sequence.c */
 extern void testenv_sequence_copy(Relation rel, char *image);
@@ -621,7 +628,7 @@ extern void testenv_store_header(Relation store, TestenvHeader *header);
 extern bool testenv_store_header_valid(const TestenvHeader *header,
 									   BlockNumber nblocks);
 extern void testenv_store_counters(Relation store, TestenvCounters *counters);
-extern void testenv_store_count_restore(Relation store);
+extern void testenv_store_count_restore(Relation store, double ms);
 extern void testenv_store_read(Relation store, BlockNumber block, char *page,
 							   BufferAccessStrategy strategy);
 extern void testenv_store_bytes(Relation store, BlockNumber first, uint64 offset,

@@ -112,7 +112,9 @@ class Session:
             if self.doomed:
                 return SqlError(error)
             return Failure(f"{self.sid}: connection lost: {str(error).strip()}: {sql[:300]}")
-        tolerated = code == "XX000" and error.diag.message_primary in TOLERATED
+        # an index by name, for a function that locks it later: REINDEX CONCURRENTLY may have dropped it
+        gone = sql.startswith("SELECT brin_") and error.diag.message_primary.startswith("could not open relation with OID")
+        tolerated = code == "XX000" and (error.diag.message_primary in TOLERATED or gone)
         if (code[:2] in ("XX", "58", "53") and not tolerated) or code in OWN_MISTAKES:
             return Failure(f"{self.sid}: {code} {str(error).strip()[:600]}: {sql[:300]}")
         return SqlError(error)

@@ -80,19 +80,15 @@ Architecture: $arch
 Maintainer: testenv contributors <testenv@localhost>
 Description: headers and PGXS of the stand-in's PostgreSQL
 CONTROL
+cp "$package/DEBIAN/control" "$work/"
 deb=postgresql-server-dev-$major.deb
 dpkg-deb --root-owner-group --build "$package" "$root/usr/share/stand-in/$deb" >&2
 rm -rf "$package"
 {
-	sed '/^Description/d' <<CONTROL
-Package: postgresql-server-dev-$major
-Version: $version
-Architecture: $arch
-Maintainer: testenv contributors <testenv@localhost>
-CONTROL
+	grep -v '^Description' "$work/control"
 	printf 'Filename: ./%s\nSize: %s\nSHA256: %s\n' "$deb" "$(stat -c %s "$root/usr/share/stand-in/$deb")" \
 		"$(sha256sum "$root/usr/share/stand-in/$deb" | cut -d' ' -f1)"
-	printf 'Description: headers and PGXS of the stand-in'"'"'s PostgreSQL\n'
+	grep '^Description' "$work/control"
 } >"$root/usr/share/stand-in/Packages"
 
 chmod -R a+rX,go-w "$root"

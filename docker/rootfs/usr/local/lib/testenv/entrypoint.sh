@@ -39,9 +39,9 @@ testenv_databases() { tr -s ', \t\n' '\n' <<<"${TESTENV_DATABASES:-}" | sed '/^$
 # the name of the snapshot to take, nothing where none is wanted
 testenv_snapshot_name()
 {
-	case ${TESTENV_SNAPSHOT:=default} in
-	off) ;;
-	*) printf '%s\n' "$TESTENV_SNAPSHOT" ;;
+	case ${TESTENV_SNAPSHOT:-default} in
+	[oO][fF][fF]) ;;
+	*) printf '%s\n' "${TESTENV_SNAPSHOT:-default}" ;;
 	esac
 }
 
@@ -74,7 +74,7 @@ docker_verify_minimum_env()
 {
 	official_docker_verify_minimum_env
 	case ${TESTENV_SNAPSHOT:-} in
-	'' | off) ;;
+	'' | [oO][fF][fF]) ;;
 	*)
 		testenv_is_test "$POSTGRES_DB" ||
 			testenv_refuse "TESTENV_SNAPSHOT is set, but the name of database \"$POSTGRES_DB\" (POSTGRES_DB) does not contain \"test\": name a test database, or unset TESTENV_SNAPSHOT"
@@ -172,7 +172,8 @@ testenv_create()
 }
 
 # testenv_take DATABASE STATE: the snapshot, and a line about it.  With the
-# statistics that autovacuum, which is off, would have gathered.
+# statistics that autovacuum, which is off, would have gathered; a table that a
+# script's session has left locked is the snapshot's to report.
 testenv_take()
 {
 	local database=$1 state=$2 name mode
@@ -193,7 +194,7 @@ testenv_take()
 		return
 	fi
 	testenv_sql "$database" --set name="$name" <<-'SQL'
-		ANALYZE;
+		ANALYZE (SKIP_LOCKED);
 		SELECT format('testenv: database "%s": snapshot "%s", %s tables, %s kB, %s ms', current_database(), name, tables, bytes / 1024, round(elapsed_ms))
 		FROM testenv_snapshot(:'name');
 	SQL

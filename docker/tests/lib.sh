@@ -38,11 +38,16 @@ now() { date +%s%N; }
 # seconds_since NANOSECONDS
 seconds_since() { awk -v ns=$(($(now) - $1)) 'BEGIN { printf "%.1f s", ns / 1e9 }'; }
 
+# an address of the container that is not the loopback, where a password is asked
+address_of() { inside "$1" hostname -i | cut -d' ' -f1; }
+
 build_images()
 {
 	local from
 	from=$(now)
 	docker build --quiet --build-arg BASE="$TESTENV_BASE" -f "$checkout/docker/Dockerfile" -t "$image" "$checkout" >/dev/null
+	# 18 has its volume elsewhere
+	volume=$(docker image inspect --format '{{range $path, $nothing := .Config.Volumes}}{{$path}}{{end}}' "$TESTENV_BASE")
 	printf -- '-- image built: %s\n' "$(seconds_since "$from")"
 }
 

@@ -9,6 +9,8 @@
 # output is shown.  Times are printed, never judged: they depend on the machine.
 set -euo pipefail
 
+# folders and files of this script are read by servers of other accounts
+umask 022
 tests=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 checkout=$(cd "$tests/../.." && pwd)
 
@@ -20,7 +22,6 @@ for file in "$tests"/cases/*.sh; do
 done
 
 work=$(mktemp -d /tmp/testenv-image.XXXXXX)
-# read by servers of other accounts
 chmod 755 "$work"
 passed=0
 failed=0

@@ -130,7 +130,7 @@ case_variables_from_files()
 		-e POSTGRES_USER_FILE=/run/secrets/user -e POSTGRES_DB_FILE=/run/secrets/db "$image"
 	healthy files
 	is "$(snapshots_of_alice)" 'default 0' 'the snapshot'
-	address=$(inspect files '{{.NetworkSettings.IPAddress}}')
+	address=$(address_of files)
 	is "$(docker exec -e PGPASSWORD='from a file' "$run-files" psql -h "$address" -U alice -d 'Files "Test"' -Atc 'SELECT current_user')" alice 'login by password'
 	has "$(refused 'a wrong password' docker exec -e PGPASSWORD=wrong "$run-files" psql -h "$address" -U alice -d 'Files "Test"' -c 'SELECT 1')" \
 		'password authentication failed' 'login with a wrong one'
@@ -142,7 +142,7 @@ case_initdb_arguments()
 	fresh arguments -e POSTGRES_INITDB_ARGS='--data-checksums --auth=scram-sha-256' -e POSTGRES_INITDB_WALDIR=/var/lib/postgresql/wal
 	healthy arguments
 	is "$(docker exec -e PGPASSWORD=secret "$run-arguments" psql -U postgres -Atc 'SHOW data_checksums')" on 'data checksums'
-	is "$(inside arguments readlink /var/lib/postgresql/data/pg_wal)" /var/lib/postgresql/wal 'the folder of the WAL'
+	is "$(inside arguments sh -c 'readlink $PGDATA/pg_wal')" /var/lib/postgresql/wal 'the folder of the WAL'
 	has "$(refused 'no password' inside arguments psql -w -U postgres -c 'SELECT 1')" 'no password supplied' 'a password on the socket, too'
 }
 
@@ -150,7 +150,7 @@ case_trust()
 {
 	start trust -e POSTGRES_HOST_AUTH_METHOD=trust -e POSTGRES_DB=app_test "$image"
 	healthy trust
-	is "$(inside trust psql -w -h "$(inspect trust '{{.NetworkSettings.IPAddress}}')" -U postgres -Atc 'SELECT 1')" 1 'login without a password'
+	is "$(inside trust psql -w -h "$(address_of trust)" -U postgres -Atc 'SELECT 1')" 1 'login without a password'
 }
 
 case_password_is_required()
@@ -165,7 +165,7 @@ case_arbitrary_user()
 {
 	docker volume create --label "$label" "$run-user" >/dev/null
 	docker run --rm --label "$label" -v "$run-user:/data" --entrypoint chown "$image" 1234:1234 /data
-	fresh user --user 1234:1234 -v "$run-user:/var/lib/postgresql/data"
+	fresh user --user 1234:1234 -v "$run-user:$volume"
 	healthy user
 	is "$(inside user id -u)" 1234 'who runs it'
 	serves user app_test
@@ -184,7 +184,7 @@ case_read_only_root()
 case_data_directory_of_the_base()
 {
 	docker volume create --label "$label" "$run-existing" >/dev/null
-	start before -e POSTGRES_PASSWORD=secret -e POSTGRES_DB=app_test -v "$run-existing:/var/lib/postgresql/data" "$TESTENV_BASE"
+	start before -e POSTGRES_PASSWORD=secret -e POSTGRES_DB=app_test -v "$run-existing:$volume" "$TESTENV_BASE"
 	await 60 sql before app_test 'CREATE TABLE t AS SELECT 1 AS i' || fail 'the base did not start'
 	# the temporary server of the first start answers on the socket, too
 	await 60 inside before pg_isready -q -h 127.0.0.1 -U postgres -d postgres || fail 'the base did not start'
@@ -192,7 +192,7 @@ case_data_directory_of_the_base()
 	docker start "$run-before" >/dev/null
 	await 60 inside before pg_isready -q -h 127.0.0.1 -U postgres -d postgres || fail 'the base did not start again'
 	docker stop "$run-before" >/dev/null
-	fresh after -v "$run-existing:/var/lib/postgresql/data"
+	fresh after -v "$run-existing:$volume"
 	healthy after
 	is "$(sql after app_test 'SELECT count(*) FROM t')" 1 'its rows'
 	is "$(sql after app_test 'SHOW fsync')" on 'its settings'
@@ -207,11 +207,11 @@ case_data_directory_of_the_base()
 case_data_directory_for_the_base()
 {
 	docker volume create --label "$label" "$run-back" >/dev/null
-	fresh ours -v "$run-back:/var/lib/postgresql/data"
+	fresh ours -v "$run-back:$volume"
 	healthy ours
 	sql ours app_test 'CREATE TABLE t AS SELECT 1 AS i'
 	docker stop "$run-ours" >/dev/null
-	start theirs -e POSTGRES_PASSWORD=secret -v "$run-back:/var/lib/postgresql/data" "$TESTENV_BASE"
+	start theirs -e POSTGRES_PASSWORD=secret -v "$run-back:$volume" "$TESTENV_BASE"
 	await 60 inside theirs pg_isready -q -h 127.0.0.1 -U postgres -d postgres || { logs theirs; fail 'the base does not start with it'; }
 	is "$(sql theirs app_test 'SELECT count(*) FROM t')" 1 'its rows'
 }

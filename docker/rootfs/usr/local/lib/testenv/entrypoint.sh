@@ -33,8 +33,9 @@ fi
 # The extension refuses every other database.
 testenv_is_test() { case ${1,,} in *test*) return 0 ;; *) return 1 ;; esac; }
 
-# the databases of TESTENV_DATABASES, a line each
-testenv_databases() { tr -s ', \t\n' '\n' <<<"${TESTENV_DATABASES:-}" | sed '/^$/d' | awk '!seen[$0]++'; }
+# the databases of TESTENV_DATABASES, a line each; the program testenv splits a
+# list of names in the same way
+testenv_databases() { tr -s '; \t\r\n' '\n' <<<"${TESTENV_DATABASES:-}" | sed '/^$/d' | awk '!seen[$0]++'; }
 
 # the name of the snapshot to take, nothing where none is wanted
 testenv_snapshot_name()
@@ -72,7 +73,13 @@ docker_setup_env()
 
 docker_verify_minimum_env()
 {
+	local database
 	official_docker_verify_minimum_env
+	for database in $(testenv_databases); do
+		case $database in
+		*[,=/:]*) testenv_refuse "TESTENV_DATABASES: \"$database\" is not the name of a database; blanks separate names" ;;
+		esac
+	done
 	case ${TESTENV_SNAPSHOT:-} in
 	'' | [oO][fF][fF]) ;;
 	*)
@@ -154,15 +161,16 @@ testenv_finish()
 # testenv_create DATABASE: with the scripts of the folder of its name
 testenv_create()
 {
-	local database=$1
+	local database=$1 there
+	there=$(testenv_sql postgres --set database="$database" <<<"SELECT 1 FROM pg_database WHERE datname = :'database'")
 	(
 		export POSTGRES_DB=$database
-		# the official one, as the hook has done its part; an existing one is kept
+		# the official one, as ours has done its part; a database that exists is kept
 		official_docker_setup_db
 		if testenv_is_test "$database"; then
 			testenv_prepare "$database"
-		else
-			# it came from template1, but such a database is left alone
+		elif [ -z "$there" ]; then
+			# it came with template1, but such a database is left alone
 			testenv_sql "$database" --command 'SET client_min_messages = warning' --command 'DROP EXTENSION IF EXISTS testenv'
 		fi
 		if compgen -G "/docker-entrypoint-initdb.d/$database/*" >/dev/null; then

@@ -20,7 +20,7 @@ case_settings()
 {
 	fresh settings
 	healthy settings
-	is "$(sql settings app_test "SELECT string_agg(name || '=' || setting, ' ' ORDER BY name) FROM pg_settings WHERE sourcefile LIKE '%/testenv.conf' AND applied")" \
+	is "$(sql settings app_test "SELECT string_agg(name || '=' || setting, ' ' ORDER BY name) FROM pg_settings WHERE sourcefile LIKE '%/testenv.conf'")" \
 		'autovacuum=off checkpoint_timeout=3600 fsync=off full_page_writes=off synchronous_commit=off' 'from our file'
 	is "$(sql settings app_test 'SHOW testenv.testing_mode')" on 'the guard'
 	is "$(sql settings app_test "SELECT count(*) FROM pg_settings WHERE source = 'command line'")" 0 'settings on the command line'

@@ -40,7 +40,7 @@ failing()
 
 case_failing_script()
 {
-	mkdir -p "$work/sql" "$work/shell" "$work/further/b_test"
+	mkdir -p "$work/sql" "$work/shell"
 	say 'CREATE TABLE t (i int); SELECT 1 / 0;' >"$work/sql/bad.sql"
 	failing sql
 	has "$(logs sql)" 'division by zero' 'the error'

@@ -23,6 +23,7 @@ case_contract_of_the_image()
 	is "$(docker image inspect --format '{{index .Config.Labels "org.opencontainers.image.version"}}' "$image")" \
 		"$(sed -n "s/^default_version = '\(.*\)'/\1/p" "$checkout/testenv.control")" 'the version label'
 	is "$(docker image inspect --format '{{index .Config.Labels "org.opencontainers.image.licenses"}}' "$image")" PostgreSQL 'the licence label'
+	is "$(docker image inspect --format '{{index .Config.Labels "org.opencontainers.image.base.name"}}' "$image")" "$TESTENV_BASE" 'the base label'
 	has "$(docker run --rm --label "$label" "$image" cat /usr/local/share/testenv/LICENSE)" 'PostgreSQL License' 'the licence'
 	# the compiler and the headers stayed in the first stage
 	is "$(docker run --rm --label "$label" "$image" bash -c 'command -v gcc make || true')" '' 'tools in the image'

@@ -13,7 +13,7 @@ set -Eeo pipefail
 # Is this file being sourced, not run?
 _is_sourced()
 {
-	[ "${#FUNCNAME[@]}" -ge 2 ] && [ "${FUNCNAME[0]}" = _is_sourced ] && [ "${FUNCNAME[1]}" = source ]
+	[ "${FUNCNAME[1]:-}" = source ]
 }
 
 stop_with()
@@ -99,39 +99,33 @@ pg_setup_hba_conf()
 	printf '\nhost all all all %s\n' "$method" >>"$PGDATA/pg_hba.conf"
 }
 
+# with the command's own options; these two come last, so they win
 docker_temp_server_start()
 {
+	local options
 	if [ "${1:-}" = postgres ]; then shift; fi
-	set -- "$@" -c listen_addresses='' -p "${PGPORT:-5432}"
-	NOTIFY_SOCKET='' PGUSER="${PGUSER:-$POSTGRES_USER}" \
-		pg_ctl -D "$PGDATA" -o "$(printf '%q ' "$@")" -w start
+	printf -v options ' %q' "$@" -c listen_addresses= -p "${PGPORT:-5432}"
+	env -u NOTIFY_SOCKET PGUSER="${PGUSER:-$POSTGRES_USER}" pg_ctl start --wait --pgdata "$PGDATA" --options "$options"
 }
 
 docker_temp_server_stop()
 {
-	PGUSER="${PGUSER:-postgres}" pg_ctl -D "$PGDATA" -m fast -w stop
+	env PGUSER="${PGUSER:-$POSTGRES_USER}" pg_ctl stop --wait --mode fast --pgdata "$PGDATA"
 }
 
 # SQL from standard input or by arguments, as the superuser, in POSTGRES_DB
 docker_process_sql()
 {
-	local -a query=(psql -v ON_ERROR_STOP=1 --username "$POSTGRES_USER" --no-password --no-psqlrc)
-	if [ -n "$POSTGRES_DB" ]; then query+=(--dbname "$POSTGRES_DB"); fi
-	PGHOST='' PGHOSTADDR='' "${query[@]}" "$@"
+	env -u PGHOST -u PGHOSTADDR psql --no-psqlrc --no-password --set ON_ERROR_STOP=1 --username "$POSTGRES_USER" \
+		${POSTGRES_DB:+--dbname "$POSTGRES_DB"} "$@"
 }
 
 docker_setup_db()
 {
-	local there
-	there=$(POSTGRES_DB='' docker_process_sql --dbname postgres --set db="$POSTGRES_DB" --tuples-only <<-'SQL'
-		SELECT 1 FROM pg_database WHERE datname = :'db';
-	SQL
-	)
-	if [ -z "$there" ]; then
-		POSTGRES_DB='' docker_process_sql --dbname postgres --set db="$POSTGRES_DB" <<-'SQL'
-			CREATE DATABASE :"db";
-		SQL
-	fi
+	local wanted=$POSTGRES_DB there
+	local -a maintenance=(docker_process_sql --dbname postgres --set wanted="$wanted")
+	there=$(POSTGRES_DB='' "${maintenance[@]}" --tuples-only <<<"SELECT 'there' FROM pg_database WHERE datname = :'wanted'")
+	[ -n "$there" ] || POSTGRES_DB='' "${maintenance[@]}" <<<'CREATE DATABASE :"wanted"'
 }
 
 docker_process_init_files()

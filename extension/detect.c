@@ -45,9 +45,10 @@
 #include "testenv.h"
 
 /* What the detectors cost: nanoseconds for what they go through. */
-#define READ_NS_PER_BYTE 0.3
-#define LOOK_NS_PER_TABLE 8000.0
+#define READ_NS_PER_BYTE 0.18
+#define LOOK_NS_PER_TABLE 15000.0
 #define LOOK_NS_PER_INDEX_PAGE 300.0
+#define LOOK_NS_PER_INDEX_PAGE_READ 2500.0	/* more of them than shared buffers keep */
 #define FLUSH_NS 1000000.0
 
 /* How often the detectors may disagree because somebody else writes */
@@ -540,22 +541,23 @@ static void
 choose_detector(TestenvRestore *restore)
 {
 	const TestenvMapping *mapping = restore->mapping;
-	double		read = (double) (wal_position() - testenv_mapping_seen(&restore->state)) *
-		READ_NS_PER_BYTE;
+	XLogRecPtr	from = testenv_mapping_seen(&restore->state);
+	XLogRecPtr	now = wal_position();
+	double		read = now > from ? (double) (now - from) * READ_NS_PER_BYTE : 0;
 	double		look = (double) mapping->nroots * LOOK_NS_PER_TABLE +
-		(double) mapping->weight * LOOK_NS_PER_INDEX_PAGE;
+		(double) mapping->weight * (mapping->weight > (uint64) NBuffers / 4 ?
+									LOOK_NS_PER_INDEX_PAGE_READ : LOOK_NS_PER_INDEX_PAGE);
 
 	/* looking needs no WAL on the disk */
-	if (enableFsync && GetXLogWriteRecPtr() < testenv_lsn_end(wal_position()))
+	if (now > from && enableFsync && GetXLogWriteRecPtr() < testenv_lsn_end(now))
 		read += FLUSH_NS;
-
 	if (!restore->speaks || restore->redo || RecoveryInProgress())
 		restore->detector = TESTENV_DETECT_LOOK;
 	else if (testenv_detector != TESTENV_DETECT_AUTO)
 		restore->detector = testenv_detector;
 	else
 		restore->detector = read <= look ? TESTENV_DETECT_WAL : TESTENV_DETECT_LOOK;
-	restore->read_to = testenv_mapping_seen(&restore->state);
+	restore->read_to = from;
 }
 
 /* Collect the blocks that may differ, of everything that is locked. */

@@ -20,6 +20,7 @@
  */
 #include "postgres.h"
 
+#include "access/xlog.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_class.h"
 #include "common/hashfn.h"
@@ -384,23 +385,29 @@ testenv_trusted(const TestenvRestore *restore, int entry)
  * From where on the WAL has to be read: the clean LSN, or where this session has
  * found the database equal to the snapshot since.  That lasts until the state
  * page is written again.
+ *
+ * If nothing has been written since but the commit of this session's last
+ * transaction, that need not be read either.
  */
 XLogRecPtr
 testenv_mapping_seen(const TestenvState *state)
 {
-	if (seen.owner_id == state->head.owner_id &&
-		seen.restore_number == state->head.restore_number &&
-		seen.lsn > state->head.clean_lsn)
-		return seen.lsn;
-	return state->head.clean_lsn;
+	if (seen.owner_id != state->head.owner_id ||
+		seen.restore_number != state->head.restore_number ||
+		seen.lsn < state->head.clean_lsn)
+		return state->head.clean_lsn;
+	if (ProcLastRecPtr == seen.lsn && !XLogRecPtrIsInvalid(XactLastCommitEnd) &&
+		testenv_lsn_start(XactLastCommitEnd) == GetXLogInsertRecPtr())
+		return GetXLogInsertRecPtr();
+	return seen.lsn;
 }
 
 /* The database is equal to the snapshot at a position. */
 void
-testenv_mapping_see(const TestenvState *state, XLogRecPtr lsn)
+testenv_mapping_see(uint64 owner_id, uint64 restore_number, XLogRecPtr lsn)
 {
-	seen.owner_id = state->head.owner_id;
-	seen.restore_number = state->head.restore_number;
+	seen.owner_id = owner_id;
+	seen.restore_number = restore_number;
 	seen.lsn = lsn;
 }
 

@@ -295,6 +295,9 @@ write_state(TestenvRestore *restore, XLogRecPtr clean_lsn)
 		add_overrides(restore, state);
 	}
 	testenv_state_write(state);
+	testenv_own_wal_note(&restore->wal);
+	if (restore->wal.contiguous && clean_lsn > restore->look_lsn && !restore->owner_lost)
+		testenv_mapping_see(state->head.owner_id, state->head.restore_number, restore->wal.end);
 	pfree(state);
 }
 
@@ -437,8 +440,9 @@ testenv_run_restore(const char *name, bool terminate, TestenvRestore *restore)
 	if (work || !restore->speaks || restore->redo || restore->verify_freespace ||
 		restore->look_lsn - restore->state.head.clean_lsn > CLEAN_LSN_LAG)
 		write_state(restore, new_clean_lsn(restore));
-	else if (restore->detector == TESTENV_DETECT_WAL)
-		testenv_mapping_see(&restore->state, restore->look_lsn);
+	else
+		testenv_mapping_see(restore->state.head.owner_id,
+							restore->state.head.restore_number, restore->look_lsn);
 	testenv_clock(restore, TESTENV_STEP_STATE);
 	took = restore->clock;
 	INSTR_TIME_SUBTRACT(took, restore->began);

@@ -670,7 +670,7 @@ extern int	testenv_mapping_entry(const TestenvMapping *mapping,
 extern int	testenv_mapping_root(const TestenvMapping *mapping,
 								 const TestenvDirectory *dir, Oid relid);
 extern XLogRecPtr testenv_mapping_seen(const TestenvState *state);
-extern void testenv_mapping_see(const TestenvState *state, XLogRecPtr lsn);
+extern void testenv_mapping_see(uint64 owner_id, uint64 restore_number, XLogRecPtr lsn);
 extern bool testenv_trusted(const TestenvRestore *restore, int entry);
 
 extern bool testenv_mapping_is_current(const TestenvMapping *mapping);

@@ -163,16 +163,21 @@ case_password_is_required()
 # uid and gid that no passwd file knows, and those of the server's own user
 case_arbitrary_user()
 {
-	docker volume create --label "$label" "$run-user" >/dev/null
-	docker run --rm --label "$label" -v "$run-user:/data" --entrypoint chown "$image" 1234:1234 /data
-	fresh user --user 1234:1234 -v "$run-user:$volume"
+	# a folder of the host: docker gives an empty volume to the image's own user
+	mkdir "$work/user"
+	give_user 1234:1234
+	fresh user --user 1234:1234 -v "$work/user:$volume"
 	healthy user
 	is "$(inside user id -u)" 1234 'who runs it'
 	serves user app_test
+	docker rm --force "$run-user" >/dev/null
+	give_user "$(id -u):$(id -g)"
 	fresh named --user postgres
 	healthy named
 	serves named app_test
 }
+
+give_user() { docker run --rm --label "$label" -v "$work/user:/data" --entrypoint chown "$image" -R "$1" /data; }
 
 case_read_only_root()
 {

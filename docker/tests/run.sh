@@ -61,7 +61,7 @@ run_case()
 	to=$(date +%s%N)
 	if [ "$status" = 0 ]; then
 		passed=$((passed + 1))
-		printf 'ok - %-24s %6.1f s  %s\n' "$name" "$(((to - from) / 100000000))e-1" "$(paste -sd ',' "$work/figures" | sed 's/,/, /g')"
+		printf 'ok - %-24s %6.1f s  %s\n' "$name" "$(((to - from) / 100000000))e-1" "$(paste -sd ';' "$work/figures" | sed 's/;/; /g')"
 	else
 		failed=$((failed + 1))
 		printf 'not ok - %s\n' "$name"

@@ -1,0 +1,5 @@
+CREATE TABLE customer (
+	id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	name text NOT NULL UNIQUE,
+	country char(2) NOT NULL REFERENCES country
+);

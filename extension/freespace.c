@@ -27,11 +27,12 @@
  * heap or map have become shorter, or have another file, everything is compared.
  *
  * None of this survives a crash: the maps are not logged.  The state page says
- * whether they were right at the clean LSN, and every recovery ends with a
- * checkpoint.  The detector that reads the WAL sees a recovery, and leaves the
- * rest to the one that looks.  That one sees whether a checkpoint began since,
- * which may have been that one; then the maps of all heaps are compared, once:
- * too often, never too seldom.  An unchanged table is not locked for that.
+ * in which life of the server they were right at the clean LSN: when the
+ * postmaster started, and the random name of its control segment for dynamic
+ * shared memory, which it makes anew when it starts over after the crash of a
+ * backend (dsm_postmaster_startup).  In another life, which may have begun with
+ * a recovery, the maps of all heaps are compared, once.  An unchanged table is
+ * not locked for that.
  *
  * Like the server, a restore does not log the map.  A snapshot does: a crash
  * should not take away what it has just made.
@@ -56,15 +57,16 @@
 
 #include "access/htup_details.h"
 #include "access/relation.h"
-#include "access/xlog.h"
 #include "access/xloginsert.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "storage/freespace.h"
 #include "storage/fsm_internals.h"
 #include "storage/lmgr.h"
+#include "storage/pg_shmem.h"
 #include "storage/smgr.h"
 #include "utils/rel.h"
+#include "utils/timestamp.h"
 
 #include "testenv.h"
 
@@ -502,19 +504,28 @@ verify_heap(TestenvRestore *restore, int number)
 	return done;
 }
 
-/*
- * May a crash have taken from the maps what nothing names?  The detector that
- * reads has seen all WAL since the clean LSN, and a recovery in it.
- */
+static uint32
+shared_memory_name(void)
+{
+	return ((PGShmemHeader *) UsedShmemSegAddr)->dsm_control;
+}
+
+/* Note in a state that is about to be written that all maps are right. */
+void
+testenv_freespace_known(TestenvStateHead *head)
+{
+	head->server_start = PgStartTime;
+	head->shared_memory = shared_memory_name();
+}
+
+/* May a crash have taken from the maps what nothing names? */
 static bool
 freespace_is_doubtful(const TestenvRestore *restore)
 {
 	const TestenvStateHead *head = &restore->state.head;
 
-	if (!restore->speaks || head->freespace_lsn < head->clean_lsn)
-		return true;
-	return restore->detector == TESTENV_DETECT_LOOK &&
-		GetRedoRecPtr() > head->freespace_lsn;
+	return !restore->speaks || head->server_start != PgStartTime ||
+		head->shared_memory != shared_memory_name();
 }
 
 /*

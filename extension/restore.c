@@ -284,7 +284,8 @@ write_state(TestenvRestore *restore, XLogRecPtr clean_lsn)
 	state->head.current = dir->storeid;
 	state->head.current_id = dir->header.id;
 	state->head.restore_number++;
-	state->head.freespace_lsn = restore->freespace_known ? clean_lsn : InvalidXLogRecPtr;
+	if (restore->freespace_known)
+		testenv_freespace_known(&state->head);
 	if (restore->wrote_catalogs)
 		state->head.full_xid = U64FromFullTransactionId(GetTopFullTransactionId());
 	if (!restore->owner_lost)

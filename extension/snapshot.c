@@ -503,7 +503,7 @@ testenv_take_snapshot(const char *name, const char *label, TestenvTaken *result)
 		state->head.owner = RelationGetRelid(store);
 		state->head.owner_id = header.id;
 		state->head.clean_lsn = clean_lsn;
-		state->head.freespace_lsn = GetXLogInsertRecPtr();
+		testenv_freespace_known(&state->head);
 	}
 	testenv_state_write(state);
 	notice_uncovered();

@@ -60,7 +60,7 @@
 #include "testenv.h"
 
 #define STATE_MAGIC 0x7E575747
-#define STATE_FORMAT 2
+#define STATE_FORMAT 3
 
 static Oid
 state_relation_oid(void)

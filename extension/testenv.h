@@ -159,9 +159,9 @@ typedef struct TestenvStateHead
 	XLogRecPtr	catalog_lsn;	/* room for the undoing of DDL */
 	uint64		full_xid;		/* of the last restore, if it changed catalogs */
 	uint64		restore_number;
-	XLogRecPtr	freespace_lsn;	/* free space maps were known to be right here */
+	TimestampTz server_start;	/* free space maps were right at clean_lsn, in */
+	uint32		shared_memory;	/* this life of the server; 0: not known */
 	uint32		noverrides;
-	uint32		unused;
 } TestenvStateHead;
 
 #define TESTENV_MAX_OVERRIDES \
@@ -597,6 +597,7 @@ extern void testenv_put_freespace(TestenvRestore *restore, Relation rel,
 								  const BlockNumber *blocks, int nblocks, bool all);
 extern bool testenv_same_freespace(TestenvRestore *restore, Relation rel,
 								   const TestenvEntry *entry, bool locked);
+extern void testenv_freespace_known(TestenvStateHead *head);
 extern void testenv_verify_freespace(TestenvRestore *restore);
 
 /* image.c */

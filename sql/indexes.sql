@@ -2,6 +2,9 @@
 -- pending lists, new summaries and new storage, a restore brings back indexes
 -- that find exactly the rows that their tables hold.
 CREATE EXTENSION testenv;
+-- VACUUM cannot freeze rows of a commit that is not on disk yet, and then the
+-- snapshot's own would empty the list below
+SET synchronous_commit = on;
 
 CREATE TABLE bt (id int, a int, b text, c int, d int);
 INSERT INTO bt SELECT g, g % 97, 'b' || g % 211, g, g % 3 FROM generate_series(1, 3000) g;

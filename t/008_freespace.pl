@@ -102,6 +102,17 @@ ok(maps() ne $reference, 'a crash has set a map back');
 is(put_back($node, $db), '0|0', 'nothing else to put back');
 ok(maps() eq $reference, 'the map is mended');
 
+# A crash that the postmaster outlives.
+my $started = $node->safe_psql('postgres', 'SELECT pg_postmaster_start_time()');
+my $victim = Testenv::Session->new($node, 'postgres');
+truncate(map_file('quiet'), 8192) or die;
+kill 'KILL', $victim->{pid} or die;
+await_start($node);
+is($node->safe_psql('postgres', 'SELECT pg_postmaster_start_time()'), $started, 'the postmaster has outlived the crash of a backend');
+ok(maps() ne $reference, 'which has cut a map');
+is(put_back($node, $db), '0|0', 'nothing else to put back');
+ok(maps() eq $reference, 'the map is mended');
+
 # And only once: then it is no crash any more.
 $node->safe_psql($db, "UPDATE busy SET v = 'x' WHERE id = 1");
 is(put_back($node, $db), '1|1', 'a change is put back');

@@ -17,11 +17,15 @@
  * this process's own variable, and while it is set nothing is called but
  * smgrtruncate().
  *
- * The order is RelationTruncate()'s: maps are prepared, the cut is logged and
- * the WAL flushed before any file is cut; no checkpoint begins or completes
- * meanwhile, because buffers are dropped that it would otherwise have written.
- * All of that is in a critical section: a failure in the middle would leave
- * files with old contents where newer ones have been forgotten.
+ * The order is RelationTruncate()'s: the cut is logged and the WAL flushed before
+ * any file is cut; no checkpoint begins or completes meanwhile, because buffers
+ * are dropped that it would otherwise have written.  All of that is in a
+ * critical section: a failure in the middle would leave files with old contents
+ * where newer ones have been forgotten.
+ *
+ * The maps of a heap need no preparation.  The caller has put them back before,
+ * so that they say nothing of the blocks that are cut off (putback.c); recovery
+ * prepares them by itself (smgr_redo).
  *
  * Locks: the caller holds AccessExclusiveLock on the tables.
  *
@@ -29,7 +33,6 @@
  */
 #include "postgres.h"
 
-#include "access/visibilitymap.h"
 #include "access/xlog.h"
 #include "access/xloginsert.h"
 #include "access/xlogutils.h"
@@ -53,7 +56,7 @@ typedef struct Cut
 	ForkNumber	forks[MAX_CUT_FORKS];
 	BlockNumber old[MAX_CUT_FORKS];
 	BlockNumber new[MAX_CUT_FORKS];
-	bool		freespace;		/* its free space map was prepared */
+	bool		freespace;		/* the free space map of an index was prepared */
 } Cut;
 
 /* Add a fork, with its length of now, which also opens its file. */
@@ -69,25 +72,26 @@ add_fork(Cut *cut, ForkNumber fork, BlockNumber nblocks)
 static void
 prepare_cut(Cut *cut, Relation rel, BlockNumber nblocks)
 {
-	SMgrRelation reln = RelationGetSmgr(rel);
-	bool		heap = rel->rd_rel->relkind != RELKIND_INDEX;
-	BlockNumber map;
-
 	memset(cut, 0, sizeof(*cut));
 	cut->rel = rel;
-	reln->smgr_targblock = InvalidBlockNumber;
-	if (smgrexists(reln, FSM_FORKNUM))
+	RelationGetSmgr(rel)->smgr_targblock = InvalidBlockNumber;
+	if (rel->rd_rel->relkind != RELKIND_INDEX)
 	{
-		map = FreeSpaceMapPrepareTruncateRel(rel, nblocks);
+		BlockNumber map = testenv_freespace_pages(nblocks);
+
+		if (testenv_fork_length(rel, FSM_FORKNUM) > map)
+			add_fork(cut, FSM_FORKNUM, map);
+		map = TESTENV_VM_PAGES(nblocks);
+		if (testenv_fork_length(rel, VISIBILITYMAP_FORKNUM) > map)
+			add_fork(cut, VISIBILITYMAP_FORKNUM, map);
+	}
+	else if (testenv_fork_length(rel, FSM_FORKNUM) > 0)
+	{
+		BlockNumber map = FreeSpaceMapPrepareTruncateRel(rel, nblocks);
+
 		cut->freespace = BlockNumberIsValid(map);
 		if (cut->freespace)
 			add_fork(cut, FSM_FORKNUM, map);
-	}
-	if (heap && smgrexists(RelationGetSmgr(rel), VISIBILITYMAP_FORKNUM))
-	{
-		map = visibilitymap_prepare_truncate(rel, nblocks);
-		if (BlockNumberIsValid(map))
-			add_fork(cut, VISIBILITYMAP_FORKNUM, map);
 	}
 	add_fork(cut, MAIN_FORKNUM, nblocks);
 	RelationPreTruncate(rel);
@@ -155,8 +159,10 @@ testenv_cut_files(TestenvRestore *restore, Relation *rels,
 	MyProc->delayChkptFlags &= ~(DELAY_CHKPT_START | DELAY_CHKPT_COMPLETE);
 
 	for (i = 0; i < n; i++)
+	{
 		if (cuts[i].freespace)
 			FreeSpaceMapVacuumRange(rels[i], nblocks[i], InvalidBlockNumber);
-	testenv_own_wal_note(&restore->wal);
+		testenv_own_wal_note(&restore->wal);
+	}
 	pfree(cuts);
 }

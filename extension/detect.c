@@ -527,8 +527,8 @@ choose_detector(TestenvRestore *restore)
 	XLogRecPtr	now = wal_position();
 	double		read = now > from ? (double) (now - from) * READ_NS_PER_BYTE : 0;
 	double		look = (double) mapping->nroots * LOOK_NS_PER_TABLE +
-		(double) mapping->weight * (mapping->weight > (uint64) NBuffers / 4 ?
-									LOOK_NS_PER_INDEX_PAGE_READ : LOOK_NS_PER_INDEX_PAGE);
+		(double) mapping->weight * (testenv_indexes_are_cached(mapping) ?
+									LOOK_NS_PER_INDEX_PAGE : LOOK_NS_PER_INDEX_PAGE_READ);
 
 	/* looking needs no WAL on the disk */
 	if (now > from && enableFsync && GetXLogWriteRecPtr() < testenv_lsn_end(now))

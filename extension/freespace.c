@@ -19,9 +19,8 @@
  * Which pages of a map can be wrong?  The server sets the byte of a block to the
  * space that it has just seen on that block's page.  For a block that was not
  * changed that is the value that is there; for one that was, WAL names the
- * block.  It sets the bytes of blocks that it has just appended; the cut takes
- * those away with all that leads to them (FreeSpaceMapPrepareTruncateRel, then
- * FreeSpaceMapVacuumRange).  And on each page through which it found a block it
+ * block.  It sets the bytes of blocks that it has just appended; what leads to
+ * them lies on the path to the last block that stays.  And on each page through which it found a block it
  * sets fp_next_slot; the block is where a row is then written.  So what can be
  * wrong lies on the paths from the root to the leaves of changed blocks.  Where
  * heap or map have become shorter, or have another file, everything is compared.
@@ -287,18 +286,19 @@ settle_tree_page(Map *map, int level, BlockNumber number)
 }
 
 /*
- * How long is the map?  The storage manager's memory of it cannot be too long:
- * whoever cuts a map sends an invalidation; but others may have made it longer.
+ * How long is the map of a relation?  The storage manager's memory of it cannot
+ * be too long: whoever cuts a map sends an invalidation; but others may have
+ * made it longer.
  */
-static BlockNumber
-map_length(Relation rel)
+BlockNumber
+testenv_fork_length(Relation rel, ForkNumber fork)
 {
 	SMgrRelation reln = RelationGetSmgr(rel);
-	BlockNumber known = reln->smgr_cached_nblocks[FSM_FORKNUM];
+	BlockNumber known = reln->smgr_cached_nblocks[fork];
 
-	if ((known == InvalidBlockNumber || known == 0) && !smgrexists(reln, FSM_FORKNUM))
+	if ((known == InvalidBlockNumber || known == 0) && !smgrexists(reln, fork))
 		return 0;
-	return smgrnblocks(reln, FSM_FORKNUM);
+	return smgrnblocks(reln, fork);
 }
 
 /* Empty the pages of the map from a block on. */
@@ -306,7 +306,7 @@ static void
 settle_rest(Map *map, BlockNumber block)
 {
 	static const PGAlignedBlock nothing;
-	BlockNumber length = map_length(map->rel);
+	BlockNumber length = testenv_fork_length(map->rel, FSM_FORKNUM);
 
 	for (; block < length; block++)
 		settle_page(map, block, nothing.data);
@@ -377,6 +377,16 @@ map_open(Map *map, TestenvRestore *restore, Relation rel,
 							(char *) map->maxima, map->nleaves);
 }
 
+/* How many pages has the map of a heap of so many blocks? */
+BlockNumber
+testenv_freespace_pages(BlockNumber nblocks)
+{
+	Map			map;
+
+	map_init(&map, NULL, nblocks, MAP_COMPARE);
+	return map_pages(&map);
+}
+
 /*
  * Empty the free space map of a relation, in place and without WAL, as the
  * server maintains it.
@@ -403,7 +413,7 @@ testenv_grow_freespace(Relation rel, BlockNumber nblocks)
 	map_init(&map, rel, nblocks, MAP_PUT);
 	if (nblocks == 0 ||
 		(known != InvalidBlockNumber && known >= map_pages(&map)) ||
-		map_length(rel) >= map_pages(&map))
+		testenv_fork_length(rel, FSM_FORKNUM) >= map_pages(&map))
 		return false;
 	RecordPageWithFreeSpace(rel, nblocks - 1, 0);
 	return true;
@@ -440,18 +450,27 @@ testenv_take_freespace(Relation rel, BlockNumber nblocks, StringInfo bytes, int 
  * Put the map of a heap back: all of it, or what can be wrong if no other than
  * these blocks, ascending, were changed, and nothing has become shorter.
  * testenv_grow_freespace() has made it long enough.
+ *
+ * Of a heap that has grown, what leads to the appended blocks comes off as well:
+ * on each level that is the last page that stays.  Pages behind it are cut off
+ * next.
  */
 void
 testenv_put_freespace(TestenvRestore *restore, Relation rel, const TestenvEntry *entry,
-					  const BlockNumber *blocks, int nblocks, bool all)
+					  const BlockNumber *blocks, int nblocks, bool all, bool grown)
 {
+	BlockNumber last = entry->nblocks - 1;
 	Map			map;
 
 	map_open(&map, restore, rel, entry, MAP_PUT);
 	if (all)
 		settle_all(&map);
 	else
+	{
 		settle_paths(&map, blocks, nblocks);
+		if (grown && entry->nblocks > 0)
+			settle_paths(&map, &last, 1);
+	}
 	pfree(map.maxima);
 }
 
@@ -467,7 +486,7 @@ testenv_same_freespace(TestenvRestore *restore, Relation rel,
 
 	map_open(&map, restore, rel, entry, MAP_COMPARE);
 	map.nodes_only = !locked;
-	if (map_length(rel) < map_pages(&map))
+	if (testenv_fork_length(rel, FSM_FORKNUM) < map_pages(&map))
 		map.differs = true;
 	else
 		settle_all(&map);
@@ -495,7 +514,7 @@ verify_heap(TestenvRestore *restore, int number)
 		{
 			(void) testenv_grow_freespace(rel, entry->nblocks);
 			testenv_own_wal_note(&restore->wal);
-			testenv_put_freespace(restore, rel, entry, NULL, 0, true);
+			testenv_put_freespace(restore, rel, entry, NULL, 0, true, false);
 			done = true;
 		}
 		relation_close(rel, NoLock);

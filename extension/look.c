@@ -217,8 +217,7 @@ walk_heap(Look *look)
 {
 	BlockNumber wanted = look->entry->nblocks;
 	BlockNumber common = Min(wanted, look->nblocks);
-	BlockNumber nmaps = (wanted + TESTENV_HEAP_BLOCKS_PER_VM_PAGE - 1) /
-		TESTENV_HEAP_BLOCKS_PER_VM_PAGE;
+	BlockNumber nmaps = TESTENV_VM_PAGES(wanted);
 	BlockNumber have = nmaps > 0 ? map_length(look) : 0;
 	BlockNumber vmblock;
 

@@ -322,6 +322,16 @@ index_targets(TestenvMapping *mapping, const TestenvDirectory *dir)
 	}
 }
 
+/*
+ * Would shared buffers keep all indexes, so that to look at a page of theirs
+ * costs no read?  A guess: only the time of a restore depends on it.
+ */
+bool
+testenv_indexes_are_cached(const TestenvMapping *mapping)
+{
+	return mapping->weight <= (uint64) NBuffers / 4;
+}
+
 /* The entry whose storage this is today, or -1. */
 int
 testenv_mapping_entry(const TestenvMapping *mapping, const RelFileLocator *locator)

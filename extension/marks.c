@@ -46,13 +46,16 @@
 #include "testenv.h"
 
 /*
- * What a descent costs, in pages whose header is looked at.  A server with
- * assertions descends in small indexes too, because tests have no others.
+ * What a descent costs, in pages whose header is looked at: in shared buffers,
+ * and where each of them has to be read, which is most of it then.  A server
+ * with assertions descends in small indexes too, because tests have no others.
  */
 #ifdef USE_ASSERT_CHECKING
 #define PAGES_PER_DESCENT 1
+#define PAGES_READ_PER_DESCENT 1
 #else
 #define PAGES_PER_DESCENT 12
+#define PAGES_READ_PER_DESCENT 2
 #endif
 
 /* Rows that are looked up, blocks that are compared: no more */
@@ -250,6 +253,8 @@ look_rows_up(TestenvRestore *restore, int heap, int number, const GoneRows *gone
 void
 testenv_find_marks(TestenvRestore *restore, int heap, int first, int last)
 {
+	BlockNumber per_descent = testenv_indexes_are_cached(restore->mapping) ?
+		PAGES_PER_DESCENT : PAGES_READ_PER_DESCENT;
 	GoneRows   *gone = NULL;
 	int			i;
 
@@ -263,12 +268,12 @@ testenv_find_marks(TestenvRestore *restore, int heap, int first, int last)
 			entry->relam == SPGIST_AM_OID)
 			continue;
 		CHECK_FOR_INTERRUPTS();
-		if (entry->relam == BTREE_AM_OID && entry->nblocks > PAGES_PER_DESCENT)
+		if (entry->relam == BTREE_AM_OID && entry->nblocks > per_descent)
 		{
 			if (gone == NULL)
 				gone = find_gone_rows(restore, heap);
 			if (gone->known &&
-				(BlockNumber) gone->n * PAGES_PER_DESCENT < entry->nblocks &&
+				(BlockNumber) gone->n * per_descent < entry->nblocks &&
 				look_rows_up(restore, heap, i, gone))
 				continue;
 		}

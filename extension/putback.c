@@ -281,6 +281,21 @@ forget_target_block(const TestenvRestore *restore, Relation rel)
 		CacheInvalidateSmgr(RelationGetSmgr(rel)->smgr_rlocator);
 }
 
+/* Both maps of a heap; of one that has grown before it is cut. */
+static void
+put_maps(TestenvRestore *restore, Relation rel, const TestenvEntry *entry,
+		 TestenvChange *change)
+{
+	if (entry->kind != TESTENV_HEAP && entry->kind != TESTENV_TOAST)
+		return;
+	testenv_put_freespace(restore, rel, entry, change->blocks, change->nblocks,
+						  change->all || change->freespace ||
+						  change->length < entry->nblocks || restore->verify_freespace,
+						  change->length > entry->nblocks);
+	if (change->map || change->all || change->length != entry->nblocks)
+		put_map(restore, rel, entry, change);
+}
+
 static void
 finish_relation(TestenvRestore *restore, Relation rel, const TestenvEntry *entry,
 				TestenvChange *change)
@@ -297,11 +312,6 @@ finish_relation(TestenvRestore *restore, Relation rel, const TestenvEntry *entry
 		return;
 	}
 
-	testenv_put_freespace(restore, rel, entry, change->blocks, change->nblocks,
-						  change->all || change->freespace ||
-						  change->length < entry->nblocks || restore->verify_freespace);
-	if (change->map || change->all || change->length != entry->nblocks)
-		put_map(restore, rel, entry, change);
 	forget_target_block(restore, rel);
 	testenv_report_vacuum(RelationGetRelid(rel), (int64) entry->ntuples);
 	if (entry->kind == TESTENV_HEAP)
@@ -317,12 +327,13 @@ finish_relation(TestenvRestore *restore, Relation rel, const TestenvEntry *entry
 	}
 }
 
-/* Pages, and what goes with them where nothing has to be cut first. */
+/* Pages and maps, and what goes with them where nothing has to be cut first. */
 static void
 put_relation(TestenvRestore *restore, Relation rel, const TestenvEntry *entry,
 			 TestenvChange *change)
 {
 	put_pages(restore, rel, entry, change);
+	put_maps(restore, rel, entry, change);
 	if (change->length <= entry->nblocks)
 		finish_relation(restore, rel, entry, change);
 }

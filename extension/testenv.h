@@ -46,6 +46,11 @@
 #define TESTENV_HEAP_BLOCKS_PER_VM_PAGE \
 	((BLCKSZ - (int) MAXALIGN(SizeOfPageHeaderData)) * BITS_PER_BYTE / BITS_PER_HEAPBLOCK)
 
+/* How many pages has the visibility map of a heap of so many blocks? */
+#define TESTENV_VM_PAGES(nblocks) \
+	((nblocks) / TESTENV_HEAP_BLOCKS_PER_VM_PAGE + \
+	 ((nblocks) % TESTENV_HEAP_BLOCKS_PER_VM_PAGE != 0))
+
 /* Pages in one WAL record: XLR_MAX_BLOCK_ID allows 33 */
 #define TESTENV_BATCH 32
 
@@ -588,13 +593,16 @@ extern void testenv_write_new_blocks(Relation rel, char *images,
 
 /* freespace.c */
 extern uint8 testenv_freespace_category(Page page);
+extern BlockNumber testenv_fork_length(Relation rel, ForkNumber fork);
+extern BlockNumber testenv_freespace_pages(BlockNumber nblocks);
 extern void testenv_empty_fsm(Relation rel, TestenvOwnWal *wal);
 extern bool testenv_grow_freespace(Relation rel, BlockNumber nblocks);
 extern void testenv_take_freespace(Relation rel, BlockNumber nblocks,
 								   StringInfo bytes, int offset);
 extern void testenv_put_freespace(TestenvRestore *restore, Relation rel,
 								  const TestenvEntry *entry,
-								  const BlockNumber *blocks, int nblocks, bool all);
+								  const BlockNumber *blocks, int nblocks,
+								  bool all, bool grown);
 extern bool testenv_same_freespace(TestenvRestore *restore, Relation rel,
 								   const TestenvEntry *entry, bool locked);
 extern void testenv_freespace_known(TestenvStateHead *head);
@@ -665,6 +673,7 @@ extern int	testenv_mapping_entry(const TestenvMapping *mapping,
 								  const RelFileLocator *locator);
 extern int	testenv_mapping_root(const TestenvMapping *mapping,
 								 const TestenvDirectory *dir, Oid relid);
+extern bool testenv_indexes_are_cached(const TestenvMapping *mapping);
 extern XLogRecPtr testenv_mapping_seen(const TestenvState *state);
 extern void testenv_mapping_see(uint64 owner_id, uint64 restore_number, XLogRecPtr lsn);
 extern bool testenv_trusted(const TestenvRestore *restore, int entry);

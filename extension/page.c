@@ -7,10 +7,12 @@
  * here, except for cuts (putback.c), free space maps (freespace.c) and sequences'
  * new files (sequence.c).
  * Every page is decided about first; then one short critical section changes
- * up to TESTENV_BATCH buffers, marks them dirty, logs them as full-page images
- * in one record and sets their LSNs.  Full-page images are the only kind of
- * record that can say "this page is now that one" for every access method, and
- * that every standby and every crash recovery knows.
+ * up to TESTENV_BATCH buffers, marks them dirty, logs them and sets their LSNs.
+ * Two kinds of record that every standby and every crash recovery knows can make
+ * one page of any access method into another: full-page images, and the server's
+ * generic records, which carry what has to be changed (delta.c).  The latter are
+ * a tenth of the size where a test changed a few rows, and are taken wherever
+ * they can be.
  *
  * A relation that grows back is extended with empty pages first (putback.c):
  * a heap, and every index access method, takes a zeroed page for one that has
@@ -224,14 +226,14 @@ testenv_own_wal_note(TestenvOwnWal *wal)
 }
 
 /*
- * Room for the images of a batch, aligned for direct I/O.  One operation uses
- * it for all its relations: a fresh 256 kB each would go back to the kernel
- * every time.
+ * Room for the images and deltas of a batch, the images aligned for direct I/O.
+ * One operation uses it for all its relations: a fresh 320 kB each would go back
+ * to the kernel every time.
  */
 char *
 testenv_batch_room(void)
 {
-	char	   *raw = palloc(TESTENV_BATCH * BLCKSZ + TESTENV_IO_ALIGN);
+	char	   *raw = palloc(TESTENV_BATCH * BLCKSZ + TESTENV_DELTAS + TESTENV_IO_ALIGN);
 
 	return (char *) TYPEALIGN(TESTENV_IO_ALIGN, raw);
 }
@@ -248,6 +250,7 @@ testenv_batch_begin(TestenvPageBatch *batch, Relation rel, TestenvOwnWal *wal,
 	/* each page of a batch is pinned, and shared buffers can be few */
 	batch->limit = Max(1, Min(TESTENV_BATCH, NBuffers / 8));
 	batch->images = room;
+	batch->deltas = room + TESTENV_BATCH * BLCKSZ;
 }
 
 bool
@@ -284,52 +287,139 @@ testenv_batch_next_room(TestenvPageBatch *batch)
 	return batch->images + (Size) batch->npages * BLCKSZ;
 }
 
-/* Overwrite buffers with their images, and log them in one record. */
+/*
+ * What is logged of a page that is about to be overwritten: a delta of so many
+ * bytes, or the whole of it.
+ */
+typedef struct PageLog
+{
+	const char *delta;
+	int			length;			/* -1: the whole of it */
+} PageLog;
+
+/* Decide what is logged of the pages of a batch; returns how many as a whole. */
+static int
+make_deltas(const TestenvPageBatch *batch, const Buffer *buffers,
+			const char *const *images, int nbuffers, PageLog *logs)
+{
+	bool		heap = batch->rel->rd_rel->relkind != RELKIND_INDEX;
+	char	   *room = batch->deltas;
+	int			nimages = 0;
+	int			i;
+
+	for (i = 0; i < nbuffers; i++)
+	{
+		logs[i].delta = room;
+		logs[i].length = !batch->standard ? -1 :
+			testenv_delta(BufferGetPage(buffers[i]), images[i], heap, room,
+						  batch->deltas + TESTENV_DELTAS - room);
+		if (logs[i].length < 0)
+			nimages++;
+		else
+			room += logs[i].length;
+	}
+	return nimages;
+}
+
+/* Log the deltas: a generic record has room for four pages. */
+static void
+log_deltas(TestenvPageBatch *batch, const Buffer *buffers, int nbuffers,
+		   const PageLog *logs)
+{
+	int			i = 0;
+
+	for (;;)
+	{
+		Page		pages[XLR_NORMAL_MAX_BLOCK_ID];
+		XLogRecPtr	recptr;
+		int			n = 0;
+
+		for (; i < nbuffers && n < (int) lengthof(pages); i++)
+		{
+			if (logs[i].length < 0)
+				continue;
+			if (n == 0)
+				XLogBeginInsert();
+			XLogRegisterBuffer(n, buffers[i], REGBUF_STANDARD);
+			XLogRegisterBufData(n, (char *) logs[i].delta, logs[i].length);
+			pages[n++] = BufferGetPage(buffers[i]);
+		}
+		if (n == 0)
+			break;
+		testenv_own_wal_register(batch->wal);
+		recptr = XLogInsert(RM_GENERIC_ID, 0);
+		testenv_own_wal_note(batch->wal);
+		while (n-- > 0)
+			PageSetLSN(pages[n], recptr);
+	}
+}
+
+/* Log the other pages as full-page images, in one record. */
+static void
+log_images(TestenvPageBatch *batch, const Buffer *buffers, int nbuffers,
+		   const PageLog *logs)
+{
+	XLogRecPtr	recptr;
+	int			n = 0;
+	int			i;
+
+	XLogBeginInsert();
+	for (i = 0; i < nbuffers; i++)
+		if (logs[i].length < 0)
+			XLogRegisterBuffer(n++, buffers[i],
+							   REGBUF_FORCE_IMAGE |
+							   (batch->standard ? REGBUF_STANDARD : 0));
+	testenv_own_wal_register(batch->wal);
+	recptr = XLogInsert(RM_XLOG_ID, XLOG_FPI);
+	testenv_own_wal_note(batch->wal);
+	for (i = 0; i < nbuffers; i++)
+	{
+		Page		page = BufferGetPage(buffers[i]);
+
+		/* an LSN would make an uninitialised page look like a broken one */
+		if (logs[i].length < 0 && !PageIsNew(page))
+			PageSetLSN(page, recptr);
+	}
+}
+
+/* Overwrite buffers with their images, and log that. */
 static void
 overwrite(TestenvPageBatch *batch, const Buffer *buffers,
 		  const char *const *images, int nbuffers)
 {
-	Relation	rel = batch->rel;
+	bool		needs_wal = RelationNeedsWAL(batch->rel);
+	PageLog		logs[TESTENV_BATCH];
+	int			nimages;
 	int			i;
 
 	if (nbuffers > XLR_NORMAL_MAX_BLOCK_ID + 1)
 		XLogEnsureRecordSpace(nbuffers - 1, 0);
 	for (i = 0; i < nbuffers; i++)
 		LockBuffer(buffers[i], BUFFER_LOCK_EXCLUSIVE);
+	nimages = make_deltas(batch, buffers, images, nbuffers, logs);
 
 	START_CRIT_SECTION();
 
 	for (i = 0; i < nbuffers; i++)
 	{
-		memcpy(BufferGetPage(buffers[i]), images[i], BLCKSZ);
+		Page		page = BufferGetPage(buffers[i]);
+
+		/* keeps the LSN, by which the server decides whether to log an image instead */
+		if (logs[i].length >= 0)
+			testenv_delta_apply(page, logs[i].delta, logs[i].length);
+		else
+			memcpy(page, images[i], BLCKSZ);
 		MarkBufferDirty(buffers[i]);
 	}
-
-	if (RelationNeedsWAL(rel))
+	if (needs_wal)
 	{
-		XLogRecPtr	recptr;
-
-		XLogBeginInsert();
-		for (i = 0; i < nbuffers; i++)
-			XLogRegisterBuffer(i, buffers[i],
-							   REGBUF_FORCE_IMAGE |
-							   (batch->standard ? REGBUF_STANDARD : 0));
-		testenv_own_wal_register(batch->wal);
-		recptr = XLogInsert(RM_XLOG_ID, XLOG_FPI);
-		for (i = 0; i < nbuffers; i++)
-		{
-			Page		page = BufferGetPage(buffers[i]);
-
-			/* an LSN would make an uninitialised page look like a broken one */
-			if (!PageIsNew(page))
-				PageSetLSN(page, recptr);
-		}
+		log_deltas(batch, buffers, nbuffers, logs);
+		if (nimages > 0)
+			log_images(batch, buffers, nbuffers, logs);
 	}
 
 	END_CRIT_SECTION();
 
-	if (RelationNeedsWAL(rel))
-		testenv_own_wal_note(batch->wal);
 	for (i = 0; i < nbuffers; i++)
 		UnlockReleaseBuffer(buffers[i]);
 }

@@ -39,6 +39,7 @@
 #include "catalog/pg_am.h"
 #include "catalog/pg_largeobject_metadata.h"
 #include "miscadmin.h"
+#include "replication/syncrep.h"
 #include "storage/lmgr.h"
 #include "storage/predicate.h"
 #include "storage/procarray.h"
@@ -315,6 +316,16 @@ large_objects_locked(const TestenvRestore *restore)
 }
 
 /*
+ * Would a commit wait, for the disk or for a standby?  Where it would not, it
+ * only writes the WAL out, which costs less than to wake the WAL writer for it.
+ */
+static bool
+commit_would_wait(void)
+{
+	return enableFsync || (SyncRepStandbyNames != NULL && SyncRepStandbyNames[0] != '\0');
+}
+
+/*
  * What the next restore must know if this one is cut short among the pages:
  * that the database belongs to no snapshot, and that catalogs may lack what
  * goes with pages that are back.
@@ -453,7 +464,7 @@ testenv_run_restore(const char *name, bool terminate, TestenvRestore *restore)
 	if (testenv_check_detector)
 		testenv_check_pages(restore);
 
-	if (!restore->wrote_catalogs)
+	if (!restore->wrote_catalogs && commit_would_wait())
 		XactLastRecEnd = InvalidXLogRecPtr;
 	relation_close(restore->store, NoLock);
 }

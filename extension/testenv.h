@@ -54,6 +54,9 @@
 /* Pages in one WAL record: XLR_MAX_BLOCK_ID allows 33 */
 #define TESTENV_BATCH 32
 
+/* Bytes for the deltas of one batch */
+#define TESTENV_DELTAS (TESTENV_BATCH * 2048)
+
 /* Pages that are written past shared buffers after one flush of the WAL */
 #define TESTENV_EXTENT 512
 
@@ -272,8 +275,8 @@ typedef struct TestenvChange
 typedef struct TestenvChanges TestenvChanges;
 
 /*
- * Main data of the full-page images that a restore writes: which restore it
- * was.  Redo of XLOG_FPI does not look at main data.
+ * Main data of the records that a restore puts pages back with: which restore
+ * it was.  Redo of XLOG_FPI and of generic records does not look at main data.
  */
 #define TESTENV_MARK_MAGIC UINT64CONST(0x7E57E4F0B14CE511)
 
@@ -292,7 +295,7 @@ typedef struct TestenvOwnWal
 	XLogRecPtr	last;			/* start of the last record of our own */
 	XLogRecPtr	end;			/* where the next record will start */
 	bool		contiguous;
-	TestenvMark mark;			/* for full-page images; no magic, no mark */
+	TestenvMark mark;			/* for what is put back; no magic, no mark */
 } TestenvOwnWal;
 
 /* How long to wait for locks, and what to do about who holds them. */
@@ -547,6 +550,11 @@ extern void testenv_sequence_putback(TestenvRestore *restore, int entry);
 /* largeobject.c */
 extern bool testenv_largeobject_dependencies(void);
 
+/* delta.c */
+extern int	testenv_delta(const char *page, const char *image, bool heap,
+						  char *bytes, int room);
+extern void testenv_delta_apply(char *page, const char *bytes, int length);
+
 /* page.c */
 extern bool testenv_same_page(const char *a, const char *b, bool standard);
 extern bool testenv_same_meaning(const char *a, const char *b,
@@ -569,6 +577,7 @@ typedef struct TestenvPageBatch
 	int			limit;
 	int64		nwritten;
 	char	   *images;			/* TESTENV_BATCH pages, aligned */
+	char	   *deltas;			/* TESTENV_DELTAS bytes */
 	BlockNumber blocks[TESTENV_BATCH];
 	const char *sources[TESTENV_BATCH];	/* images: there, or pinned */
 	Buffer		pins[TESTENV_BATCH];

@@ -25,9 +25,9 @@
  *	- files that a failed statement left longer: the lengths of everything that
  *	  belongs to a changed table are compared.
  *
- * Full-page images that a restore wrote carry a mark.  Those of the restore
- * that the state page speaks of put pages to where they still are, so they are
- * passed over: the clean LSN cannot always be moved past them, because others
+ * The records by which a restore put pages back carry a mark.  Those of the
+ * restore that the state page speaks of put them to where they still are, so they
+ * are passed over: the clean LSN cannot always be moved past them, because others
  * write WAL meanwhile.
  *
  * The WAL may be gone, cut by a crash, from another timeline, or say something
@@ -211,9 +211,9 @@ read_database(Reading *reading, const TestenvWalRecord *record)
 		reading->problem = "the database was moved";
 }
 
-/* Was this image written by the restore that the state page speaks of? */
+/* Was this record written by the restore that the state page speaks of? */
 static bool
-is_own_image(Reading *reading, const TestenvWalRecord *record)
+is_own_record(Reading *reading, const TestenvWalRecord *record)
 {
 	const TestenvStateHead *head = &reading->restore->state.head;
 	TestenvMark mark;
@@ -249,11 +249,13 @@ read_blocks(Reading *reading, const TestenvWalRecord *record)
 			continue;
 		change = touch(restore, entry);
 		change->map = true;
-		if (record->rmid == RM_XLOG_ID &&
-			(record->info & ~XLR_INFO_MASK) == XLOG_FPI)
+		if (named->fork != MAIN_FORKNUM)
+			continue;
+		if (record->rmid == RM_GENERIC_ID ||
+			(record->rmid == RM_XLOG_ID &&
+			 (record->info & ~XLR_INFO_MASK) == XLOG_FPI))
 			change->imaged = true;
-		if (named->fork == MAIN_FORKNUM)
-			testenv_change_block_any(restore->changes, change, named->block);
+		testenv_change_block_any(restore->changes, change, named->block);
 	}
 }
 
@@ -279,7 +281,11 @@ read_record(Reading *reading, const TestenvWalRecord *record)
 		case RM_XLOG_ID:
 			if (op == XLOG_CHECKPOINT_SHUTDOWN || op == XLOG_END_OF_RECOVERY)
 				reading->problem = "the server was started since";
-			else if (op == XLOG_FPI && is_own_image(reading, record))
+			else if (op == XLOG_FPI && is_own_record(reading, record))
+				return;
+			break;
+		case RM_GENERIC_ID:
+			if (is_own_record(reading, record))
 				return;
 			break;
 		default:

@@ -21,6 +21,9 @@ our @EXPORT = qw(new_node create_database seed take put_back state is_exact
   indexes_agree crash await_start size_on_disk error_of random_seed);
 
 # A server that is not started yet.  Lines for postgresql.conf may be given.
+#
+# Whenever it recovers, and a standby of it always, it compares each page that a
+# restore has logged a delta of with the page as it was, and stops if they differ.
 sub new_node
 {
 	my ($name, %option) = @_;
@@ -44,6 +47,7 @@ max_prepared_transactions = 5
 log_statement = none
 log_min_messages = warning
 restart_after_crash = on
+wal_consistency_checking = 'generic'
 CONF
 	$node->append_conf('postgresql.conf', $option{conf}) if defined $option{conf};
 	return $node;

@@ -201,7 +201,7 @@ class Scene:
         """A session that has read a table which nobody has changed is in nobody's way."""
         session = self.state.session("idle")
         session.run(self.rng.choice(["BEGIN", "BEGIN ISOLATION LEVEL REPEATABLE READ"]))
-        session.run("SELECT count(*) FROM fz.quiet")
+        session.run("SELECT count(*) FROM public.quiet")
         if self.rng.random() < 0.3:
             session.run("SELECT txid_current()")
         other = self.state.session("restorer")

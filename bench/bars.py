@@ -6,6 +6,7 @@
 # reads what the other side wrote to the WAL, which has a bar of its own.  A
 # restore is timed as a statement of its own, from sending it to its row.
 import dataclasses
+import itertools
 import statistics
 import time
 
@@ -197,12 +198,13 @@ class OthersWal(Group):
     def measure(self, fsync):
         found = {}
         ways = ("auto", "wal", "look") if self.detectors else ("auto",)
+        orders = list(itertools.permutations(ways))
         most = max(runs for _, runs in self.amounts)
         for number in range(-1, most):
             for megabytes in (amount for amount, runs in self.amounts if number < runs):
-                # in another order each time: who comes after 5000 tables that were
-                # looked at finds shared buffers full of them
-                for way in ways[number % len(ways):] + ways[:number % len(ways)]:
+                # in every order: who comes after 5000 tables that were looked at
+                # finds shared buffers full of them
+                for way in orders[number % len(orders)]:
                     # both databases meet the same foreign WAL, each for the first time
                     others_wal(self.other, megabytes)
                     for count, database in self.tested.items():

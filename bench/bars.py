@@ -179,7 +179,7 @@ class SmallTests(Group):
 
 class OthersWal(Group):
     title = "bars: WAL of other databases"
-    weight = 220
+    weight = 300
     shapes = SmallTests.shapes
     # megabytes and how often
     amounts = ((0, 50), (1, 20), (10, 10), (50, 6), (200, 5))
@@ -202,13 +202,14 @@ class OthersWal(Group):
         most = max(runs for _, runs in self.amounts)
         for number in range(-1, most):
             for megabytes in (amount for amount, runs in self.amounts if number < runs):
-                # in every order: who comes after 5000 tables that were looked at
-                # finds shared buffers full of them
-                for way in orders[number % len(orders)]:
-                    # both databases meet the same foreign WAL, each for the first time
-                    others_wal(self.other, megabytes)
-                    for count, database in self.tested.items():
-                        taken = database.after(schema.SmallTest(database.shape).sql(number + 1), way if self.detectors else None)
+                # one database after the other, and in every order: 5000 tables
+                # that were looked at leave shared buffers full of them
+                for count, database in self.tested.items():
+                    test = schema.SmallTest(database.shape).sql(number + 1)
+                    database.after(test, "auto" if self.detectors else None)
+                    for way in orders[number % len(orders)]:
+                        others_wal(self.other, megabytes)
+                        taken = database.after(test, way if self.detectors else None)
                         if number >= 0:
                             found.setdefault((count, megabytes, way), []).append(taken)
             # the large amounts come first, and take most of the time

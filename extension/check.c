@@ -69,7 +69,7 @@ check_map(Check *check, const TestenvTarget *target, const TestenvEntry *entry,
 		smgrnblocks(reln, VISIBILITYMAP_FORKNUM) : 0;
 	BlockNumber vmblock;
 
-	for (vmblock = 0; vmblock * TESTENV_HEAP_BLOCKS_PER_VM_PAGE < entry->nblocks; vmblock++)
+	for (vmblock = 0; vmblock < TESTENV_VM_PAGES(entry->nblocks); vmblock++)
 	{
 		PGAlignedBlock expected;
 		bool		same = false;

@@ -328,9 +328,12 @@ settle_all(Map *map)
 	settle_rest(map, map_pages(map));
 }
 
-/* Bring the pages between the root and the leaves of these blocks in order. */
+/*
+ * Bring the pages between the root and the leaves of these blocks in order, and
+ * of the last block of a heap that has grown.
+ */
 static void
-settle_paths(Map *map, const BlockNumber *blocks, int nblocks)
+settle_paths(Map *map, const BlockNumber *blocks, int nblocks, bool grown)
 {
 	int			level;
 
@@ -347,6 +350,8 @@ settle_paths(Map *map, const BlockNumber *blocks, int nblocks)
 			settle_tree_page(map, level, blocks[i] / span);
 			done = (blocks[i] / span + 1) * span;
 		}
+		if (grown && done < map->nblocks)
+			settle_tree_page(map, level, (map->nblocks - 1) / span);
 	}
 }
 
@@ -459,18 +464,13 @@ void
 testenv_put_freespace(TestenvRestore *restore, Relation rel, const TestenvEntry *entry,
 					  const BlockNumber *blocks, int nblocks, bool all, bool grown)
 {
-	BlockNumber last = entry->nblocks - 1;
 	Map			map;
 
 	map_open(&map, restore, rel, entry, MAP_PUT);
 	if (all)
 		settle_all(&map);
 	else
-	{
-		settle_paths(&map, blocks, nblocks);
-		if (grown && entry->nblocks > 0)
-			settle_paths(&map, &last, 1);
-	}
+		settle_paths(&map, blocks, nblocks, grown);
 	pfree(map.maxima);
 }
 

@@ -70,7 +70,7 @@ testenv_all_frozen(Relation rel)
 		smgrnblocks(reln, VISIBILITYMAP_FORKNUM) : 0;
 	BlockNumber vmblock;
 
-	for (vmblock = 0; vmblock * TESTENV_HEAP_BLOCKS_PER_VM_PAGE < nblocks; vmblock++)
+	for (vmblock = 0; vmblock < TESTENV_VM_PAGES(nblocks); vmblock++)
 	{
 		PGAlignedBlock expected;
 		Buffer		buffer;

@@ -4,7 +4,7 @@
  *		The page writer: pages compared, overwritten, appended, and the maps.
  *
  * Everything that testenv writes into a relation of the user goes through
- * here, except for cuts (putback.c), free space maps (freespace.c) and sequences'
+ * here, except for cuts (cut.c), free space maps (freespace.c) and sequences'
  * new files (sequence.c).
  * Every page is decided about first; then one short critical section changes
  * up to TESTENV_BATCH buffers, marks them dirty, logs them and sets their LSNs.
@@ -205,14 +205,6 @@ testenv_own_wal_start(TestenvOwnWal *wal, XLogRecPtr end)
 	wal->contiguous = true;
 }
 
-/* Give the record that is being made the mark of this restore. */
-void
-testenv_own_wal_register(const TestenvOwnWal *wal)
-{
-	if (wal != NULL && wal->mark.magic == TESTENV_MARK_MAGIC)
-		XLogRegisterData((char *) &wal->mark, sizeof(wal->mark));
-}
-
 void
 testenv_own_wal_note(TestenvOwnWal *wal)
 {
@@ -223,6 +215,19 @@ testenv_own_wal_note(TestenvOwnWal *wal)
 		wal->end = testenv_lsn_start(XactLastRecEnd);
 	else
 		wal->contiguous = false;
+}
+
+/* Log what is registered as a record of our own, with the mark of this restore. */
+static XLogRecPtr
+log_own(TestenvOwnWal *wal, RmgrId rmid, uint8 info)
+{
+	XLogRecPtr	recptr;
+
+	if (wal != NULL && wal->mark.magic == TESTENV_MARK_MAGIC)
+		XLogRegisterData((char *) &wal->mark, sizeof(wal->mark));
+	recptr = XLogInsert(rmid, info);
+	testenv_own_wal_note(wal);
+	return recptr;
 }
 
 /*
@@ -346,9 +351,7 @@ log_deltas(TestenvPageBatch *batch, const Buffer *buffers, int nbuffers,
 		}
 		if (n == 0)
 			break;
-		testenv_own_wal_register(batch->wal);
-		recptr = XLogInsert(RM_GENERIC_ID, 0);
-		testenv_own_wal_note(batch->wal);
+		recptr = log_own(batch->wal, RM_GENERIC_ID, 0);
 		while (n-- > 0)
 			PageSetLSN(pages[n], recptr);
 	}
@@ -369,9 +372,7 @@ log_images(TestenvPageBatch *batch, const Buffer *buffers, int nbuffers,
 			XLogRegisterBuffer(n++, buffers[i],
 							   REGBUF_FORCE_IMAGE |
 							   (batch->standard ? REGBUF_STANDARD : 0));
-	testenv_own_wal_register(batch->wal);
-	recptr = XLogInsert(RM_XLOG_ID, XLOG_FPI);
-	testenv_own_wal_note(batch->wal);
+	recptr = log_own(batch->wal, RM_XLOG_ID, XLOG_FPI);
 	for (i = 0; i < nbuffers; i++)
 	{
 		Page		page = BufferGetPage(buffers[i]);
@@ -488,19 +489,17 @@ testenv_overwrite_page(Relation rel, Buffer buffer, const char *image,
 
 		XLogBeginInsert();
 		XLogRegisterBuffer(0, buffer, REGBUF_FORCE_IMAGE | REGBUF_STANDARD);
-		testenv_own_wal_register(wal);
-		recptr = XLogInsert(RM_XLOG_ID, XLOG_FPI);
+		recptr = log_own(wal, RM_XLOG_ID, XLOG_FPI);
 		/* a macro in 15, which takes it twice */
 		PageSetLSN(page, recptr);
 	}
 	END_CRIT_SECTION();
-	testenv_own_wal_note(wal);
 }
 
 /* Log pages that are in no buffer, as they are to be, in one record. */
 static void
 log_pages(Relation rel, char *images, BlockNumber first, int npages,
-		  bool standard, const TestenvOwnWal *wal)
+		  bool standard, TestenvOwnWal *wal)
 {
 	uint8		flags = REGBUF_FORCE_IMAGE | (standard ? REGBUF_STANDARD : 0);
 	XLogRecPtr	recptr;
@@ -512,8 +511,7 @@ log_pages(Relation rel, char *images, BlockNumber first, int npages,
 	for (i = 0; i < npages; i++)
 		XLogRegisterBlock(i, &rel->rd_locator, MAIN_FORKNUM, first + i,
 						  images + (Size) i * BLCKSZ, flags);
-	testenv_own_wal_register(wal);
-	recptr = XLogInsert(RM_XLOG_ID, XLOG_FPI);
+	recptr = log_own(wal, RM_XLOG_ID, XLOG_FPI);
 	for (i = 0; i < npages; i++)
 	{
 		Page		page = (Page) (images + (Size) i * BLCKSZ);
@@ -548,11 +546,8 @@ log_and_write(Relation rel, char *images, BlockNumber first, int npages,
 	Assert((MyProc->delayChkptFlags & DELAY_CHKPT_START) == 0);
 	MyProc->delayChkptFlags |= DELAY_CHKPT_START;
 	for (i = 0; needs_wal && i < npages; i += TESTENV_BATCH)
-	{
 		log_pages(rel, images + (Size) i * BLCKSZ, first + i,
 				  Min(TESTENV_BATCH, npages - i), standard, wal);
-		testenv_own_wal_note(wal);
-	}
 	if (needs_wal && !extend)
 		XLogFlush(XactLastRecEnd);
 

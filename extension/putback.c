@@ -212,9 +212,7 @@ put_map(TestenvRestore *restore, Relation rel, const TestenvEntry *entry,
 {
 	BlockNumber vmblock;
 
-	for (vmblock = 0;
-		 vmblock * TESTENV_HEAP_BLOCKS_PER_VM_PAGE < entry->nblocks;
-		 vmblock++)
+	for (vmblock = 0; vmblock < TESTENV_VM_PAGES(entry->nblocks); vmblock++)
 	{
 		PGAlignedBlock image;
 		Buffer		buffer;

@@ -562,7 +562,6 @@ extern bool testenv_same_meaning(const char *a, const char *b,
 extern bool testenv_standard_pages(const TestenvEntry *entry);
 extern void testenv_vm_image(char *page, BlockNumber nblocks, BlockNumber vmblock);
 extern void testenv_own_wal_start(TestenvOwnWal *wal, XLogRecPtr end);
-extern void testenv_own_wal_register(const TestenvOwnWal *wal);
 extern void testenv_own_wal_note(TestenvOwnWal *wal);
 extern XLogRecPtr testenv_lsn_end(XLogRecPtr lsn);
 extern XLogRecPtr testenv_lsn_start(XLogRecPtr lsn);

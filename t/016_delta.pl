@@ -118,7 +118,7 @@ for my $work (@works)
 	{
 		$primary->safe_psql($db, $sql);
 		$from = $primary->lsn('insert');
-		is(put_back($primary, $db) =~ /^\d+\|\d+$/, 1, "restore after $title");
+		like(put_back($primary, $db), qr/^\d+\|\d+$/, "restore after $title");
 	}
 	my $to = $primary->lsn('insert');
 	$primary->safe_psql('postgres', 'CHECKPOINT');
